@@ -1,0 +1,111 @@
+"""Typed readers for settings that come from the environment.
+
+A missing or bad value stops the process with one sentence that names the variable; nothing falls back silently.
+Values of secrets may be `file:///path`, so that mounted Kubernetes Secrets work; the file's trailing newline is dropped.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+
+class ConfigurationError(SystemExit):
+    """A setting is missing or bad. Ends the process with its sentence on stderr and exit status 1."""
+
+    def __init__(self, variable: str, why: str) -> None:
+        super().__init__(f"OpenCrane cannot start: {variable} {why}")
+        self.variable = variable
+
+
+def _raw(name: str) -> str | None:
+    value = os.environ.get(name)
+    return value.strip() if value is not None and value.strip() else None
+
+
+def text(name: str, default: str = "") -> str:
+    """The variable's text, or `default` when it is unset or blank."""
+    return _raw(name) or default
+
+
+def secret(name: str) -> str:
+    """A secret's text, read from the file it names when it is a `file://` URL; empty when unset."""
+    value = _raw(name)
+    if value is None:
+        return ""
+    if not value.startswith("file://"):
+        return value
+    path = Path(unquote(urlsplit(value).path))
+    try:
+        content = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(name, f"names the file {path}, which cannot be read: {exc}") from exc
+    if not content:
+        raise ConfigurationError(name, f"names the file {path}, which is empty")
+    return content
+
+
+def required_secret(name: str, hint: str) -> str:
+    """A secret that has no default; `hint` says how to get one."""
+    value = secret(name)
+    if not value:
+        raise ConfigurationError(name, f"is not set; {hint}")
+    return value
+
+
+def boolean(name: str, default: bool) -> bool:
+    """`true/false`, `yes/no`, `on/off` or `1/0`."""
+    value = _raw(name)
+    if value is None:
+        return default
+    lowered = value.lower()
+    if lowered in {"1", "true", "yes", "on"}:
+        return True
+    if lowered in {"0", "false", "no", "off"}:
+        return False
+    raise ConfigurationError(name, f"is {value!r}, but has to be true or false")
+
+
+def integer(name: str, default: int, *, minimum: int | None = None, maximum: int | None = None) -> int:
+    """A whole number within the given bounds."""
+    value = _raw(name)
+    if value is None:
+        return default
+    try:
+        number = int(value)
+    except ValueError as exc:
+        raise ConfigurationError(name, f"is {value!r}, but has to be a whole number") from exc
+    if (minimum is not None and number < minimum) or (maximum is not None and number > maximum):
+        bounds = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        raise ConfigurationError(name, f"is {number}, but has to be {bounds}")
+    return number
+
+
+def choice(name: str, default: str, choices: Sequence[str]) -> str:
+    """One of `choices`."""
+    value = _raw(name) or default
+    if value not in choices:
+        raise ConfigurationError(name, f"is {value!r}, but has to be one of {', '.join(choices)}")
+    return value
+
+
+def words(name: str, default: Sequence[str] = ()) -> list[str]:
+    """A comma-separated list; blanks are dropped."""
+    value = _raw(name)
+    return [part.strip() for part in value.split(",") if part.strip()] if value is not None else list(default)
+
+
+def url(name: str, *, schemes: Sequence[str] = ("http", "https"), is_secret: bool = False) -> str:
+    """An absolute URL of one of `schemes` without its trailing slash, or empty when unset."""
+    value = secret(name) if is_secret else text(name)
+    if not value:
+        return ""
+    try:
+        parts = urlsplit(value)
+        bad = parts.scheme not in schemes or not (parts.netloc or parts.path)
+    except ValueError:
+        bad = True
+    if bad:
+        # The value itself stays out of the message: URLs carry passwords.
+        raise ConfigurationError(name, f"has to be a URL starting with {' or '.join(s + '://' for s in schemes)}")
+    return value.rstrip("/")

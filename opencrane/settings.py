@@ -1,0 +1,175 @@
+"""Settings, all from the environment. docs/configuration.md lists every variable.
+
+Each integration has a group of its own below. A missing or bad value stops the process with one sentence.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import django_stubs_ext
+
+from opencrane import env
+from opencrane.database import parse_database_url
+from opencrane.logging import configure_logging
+
+django_stubs_ext.monkeypatch()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# --- Process -------------------------------------------------------------------------------------------------------
+
+DEBUG = env.boolean("OPENCRANE_DEBUG", False)
+ENVIRONMENT = env.choice("OPENCRANE_ENVIRONMENT", "production", ["production", "development"])
+SECRET_KEY = env.required_secret(
+    "OPENCRANE_SECRET_KEY", "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(50))'"
+)
+ALLOWED_HOSTS = env.words("OPENCRANE_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.words("OPENCRANE_TRUSTED_ORIGINS")
+LOG_LEVEL = env.choice("OPENCRANE_LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"])
+LOG_FORMAT = env.choice("OPENCRANE_LOG_FORMAT", "json", ["json", "console"])
+LOGGING_CONFIG = None
+configure_logging(level=LOG_LEVEL, log_format=LOG_FORMAT)
+
+# --- Django --------------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "opencrane",
+    "cluster",
+    "accounts",
+    "operations",
+    "policies",
+    "tenants",
+    "mcpservers",
+    "skills",
+    "budgets",
+    "awareness",
+]
+
+MIDDLEWARE = [
+    "opencrane.middleware.RequestContextMiddleware",
+    "opencrane.middleware.ConsoleOnlyMiddleware",
+]
+
+# What only pages need: the API and the health checks go without, see ConsoleOnlyMiddleware.
+CONSOLE_MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "opencrane.urls"
+WSGI_APPLICATION = "opencrane.wsgi.application"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_USER_MODEL = "accounts.User"
+LOGIN_URL = "/admin/login/"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+# --- Database ------------------------------------------------------------------------------------------------------
+
+DATABASE_POOL_SIZE = env.integer("OPENCRANE_DATABASE_POOL_SIZE", 16, minimum=2, maximum=200)
+_database = parse_database_url(
+    env.required_secret("DATABASE_URL", "it names the PostgreSQL database, postgresql://user:password@host:5432/name")
+)
+_database["OPTIONS"].setdefault("connect_timeout", "5")
+DATABASES: dict[str, Any] = {
+    "default": _database | {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True, "DISABLE_SERVER_SIDE_CURSORS": True}
+}
+if env.boolean("OPENCRANE_DATABASE_POOL", True):
+    # Health checks make the pool test a connection before it hands it out: a restarted PostgreSQL costs a reconnect,
+    # not a failed request.
+    _database["OPTIONS"]["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 5.0}
+
+# --- Broker and Celery ---------------------------------------------------------------------------------------------
+
+REDIS_URL = env.url("REDIS_URL", schemes=("redis", "rediss", "redis+socket", "unix"), is_secret=True)
+if not REDIS_URL:
+    raise env.ConfigurationError("REDIS_URL", "is not set; it names the broker, redis://:password@host:6379/0")
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ALWAYS_EAGER = False
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_ROUTES = {"cluster.sync_object": {"queue": "sync"}, "cluster.sweep": {"queue": "sync"}}
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# State lives in PostgreSQL and a sweep finds what lags, so redelivery is only the slow path; the window is longer than
+# the longest job so that nothing runs twice because of it.
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 6 * 3600,
+    "socket_timeout": 5.0,
+    "socket_connect_timeout": 1.0,
+    "socket_keepalive": True,
+    "health_check_interval": 25,
+}
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    "cluster.sweep": {"task": "cluster.sweep", "schedule": 5.0, "options": {"expires": 5}},
+    "cluster.purge_expired": {"task": "cluster.purge_expired", "schedule": 300.0, "options": {"expires": 300}},
+}
+
+# --- Kubernetes ----------------------------------------------------------------------------------------------------
+
+# KUBECONFIG is read by the Kubernetes client itself; in a pod the mounted ServiceAccount is used.
+NAMESPACE = env.text("NAMESPACE")
+CLUSTER_TIMEOUT_SECONDS = env.integer("OPENCRANE_CLUSTER_TIMEOUT_SECONDS", 10, minimum=1, maximum=60)
+TENANT_CR_APPEARANCE_TIMEOUT_MS = env.integer("TENANT_CR_APPEARANCE_TIMEOUT_MS", 30_000, minimum=0, maximum=600_000)
+
+# --- API -----------------------------------------------------------------------------------------------------------
+
+API_TOKEN = env.secret("OPENCRANE_API_TOKEN")
+if API_TOKEN and len(API_TOKEN) < 16:
+    raise env.ConfigurationError("OPENCRANE_API_TOKEN", "is shorter than 16 characters; use a long random one")
+# Threads that one web process has for requests; at most half of them may wait for the cluster.
+WEB_THREADS = env.integer("OPENCRANE_WEB_THREADS", 16, minimum=4, maximum=256)
+
+# --- Drift ---------------------------------------------------------------------------------------------------------
+
+DRIFT_INTERVAL_SECONDS = env.integer("OPENCRANE_DRIFT_INTERVAL_SECONDS", 300, minimum=5)
+REPAIR_WAIT_SECONDS = env.integer("OPENCRANE_REPAIR_WAIT_SECONDS", 10, minimum=0, maximum=60)
+
+# --- Cognee --------------------------------------------------------------------------------------------------------
+
+COGNEE_ENDPOINT = env.url("COGNEE_ENDPOINT")
