@@ -1,0 +1,66 @@
+"""Finding and ending everything a supervised process left behind.
+
+Each supervised process leads a session of its own, and what it forks (granian's workers, Celery's prefork children,
+PostgreSQL's backends) stays in that session unless it leaves on purpose. So "all of it" is "the session", also after
+the leader has died. Standard library only, because the guard uses it too.
+"""
+
+import os
+import signal
+import sys
+import time
+
+POLL_SECONDS = 0.02
+
+
+def members(session: int) -> list[int]:
+    """The living processes of a session; zombies do not count. Outside Linux only the leader can be looked up."""
+    if sys.platform != "linux":
+        try:
+            os.killpg(session, 0)
+        except OSError:
+            return []
+        return [session]
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat", "rb") as file:
+                # "pid (name) state ppid pgrp session ...": the name may hold spaces and parentheses.
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] not in (b"Z", b"X"):
+            found.append(int(entry))
+    return found
+
+
+def send(session: int, number: signal.Signals) -> None:
+    """Signal every member of a session."""
+    for pid in members(session):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+    if sys.platform != "linux":
+        try:
+            os.killpg(session, number)
+        except OSError:
+            return
+
+
+def end(session: int, *, grace_seconds: float) -> bool:
+    """Wait up to `grace_seconds` for a session to empty itself, then kill what is left. False when that was needed."""
+    deadline = time.monotonic() + grace_seconds
+    while members(session):
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(POLL_SECONDS)
+    else:
+        return True
+    give_up = time.monotonic() + 5
+    while members(session) and time.monotonic() < give_up:
+        send(session, signal.SIGKILL)
+        time.sleep(POLL_SECONDS)
+    return False
