@@ -26,7 +26,7 @@ from devstack.supervisor import DevError
 FORMAT = 1
 MARKER = "opencrane.json"
 CLEANUP_SECONDS = 20.0
-# sockaddr_un.sun_path has room for 107 bytes and a terminator (104 in all on macOS); the longest name put there follows.
+# sockaddr_un.sun_path has room for 107 bytes and a terminator (macOS: 103); the longest name put there follows.
 MAX_SOCKET_PATH_BYTES = 103
 LONGEST_SOCKET_NAME = ".s.PGSQL.5432"
 

@@ -104,7 +104,8 @@ class Postgres:
         probe = 'test -x "$1" && test -x "$2" && "$1" --version >/dev/null'
         command = ["/bin/sh", "-c", probe, "sh", str(self._bin / "postgres"), str(self.folder.path)]
         wrapped = child.command(command, death_signal=signal.SIGKILL, namespace_user=namespace_user, user=user)
-        return subprocess.run(wrapped, capture_output=True, env=self._env, cwd="/", timeout=20).returncode == 0
+        result = subprocess.run(wrapped, capture_output=True, env=self._env, cwd="/", timeout=20, check=False)
+        return result.returncode == 0
 
     # --- First start -----------------------------------------------------------------------------------------------
 
@@ -146,7 +147,7 @@ class Postgres:
             found = (self.data / "PG_VERSION").read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as exc:
             raise DevError(
-                f"{self.data} is damaged: it has no readable PG_VERSION; restore it, or start afresh with another --data"
+                f"{self.data} is damaged: it has no readable PG_VERSION; restore it or start afresh with another --data"
             ) from exc
         ours = "18"
         if found != ours:
@@ -198,7 +199,7 @@ class Postgres:
             ALTER ROLE {ROLE} PASSWORD '{self.folder.secrets.database_password}';
             SELECT 'CREATE DATABASE {DATABASE} OWNER {ROLE}' WHERE NOT EXISTS
                 (SELECT FROM pg_database WHERE datname = '{DATABASE}') \\gexec
-        """
+        """  # noqa: S608 - constants, and a password that is hexadecimal digits
         argv = [str(self._bin / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", str(self.folder.sockets)]
         argv += ["-U", SUPERUSER, "-d", "postgres"]
         env: Mapping[str, str] = self._env | {"PGPASSWORD": self.folder.secrets.postgres_password}

@@ -10,8 +10,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import psutil
-
 from devstack import postgres, sessions, valkey
 from devstack.folder import DataFolder, in_url, loopback
 from devstack.guard import Guard
@@ -21,6 +19,8 @@ from devstack.supervisor import DevError, Service, Stopped, Supervisor
 ROOT = Path(__file__).resolve().parent.parent
 CLUSTER_NAMESPACE = "opencrane"
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+# Set for every process of a stack, to the data folder.
+RUN_MARKER = "OPENCRANE_DEV_DATA"
 # Applications together, the newest first; then what they need, one by one.
 STOP_ORDER = (("projector", "beat", "jobs", "worker"), ("web",), ("cluster",), ("valkey",), ("postgres",))
 
@@ -37,7 +37,7 @@ class Stack:
         self.folder = folder
         self.supervisor = supervisor
         self.throw_away = throw_away
-        self.env: dict[str, str] = dict(os.environ)
+        self.env: dict[str, str] = os.environ | {RUN_MARKER: str(folder.path)}
         self.embedded: list[str] = []
 
     def start_services(self, *, replaceable: bool = True, cluster: bool = True) -> None:
@@ -158,16 +158,10 @@ def _listens(host: str, port: int) -> bool:
 
 
 def _end_leftovers(data: Path) -> None:
-    """End servers of an earlier run that nobody could end: its supervisor and its guard were both killed."""
-    homes = {str(data / "postgres"), str(data / "valkey")}
-    for process in psutil.process_iter():
-        try:
-            if process.cwd() in homes:
-                session = os.getsid(process.pid)
-                sessions.send(session, signal.SIGINT if "postgres" in process.name() else signal.SIGTERM)
-                sessions.end(session, grace_seconds=10)
-        except (psutil.Error, OSError):
-            continue
+    """End what an earlier run left that nobody could end: its supervisor and its guard were both killed."""
+    for session in sessions.left_by(str(data), f"{RUN_MARKER}={data}") - {os.getsid(0)}:
+        sessions.send(session, signal.SIGINT)  # for PostgreSQL "fast", for Valkey the same as SIGTERM
+        sessions.end(session, grace_seconds=10)
 
 
 __all__ = ["ROOT", "DevError", "Stack", "Stopped", "in_url", "python", "supervised", "throw_away_environment"]

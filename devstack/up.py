@@ -1,0 +1,270 @@
+"""`./dev up`: the whole system in the foreground."""
+
+import argparse
+import errno
+import hashlib
+import http.client
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from devstack.folder import DataFolder, in_url, loopback
+from devstack.stack import ROOT, Stack, python, supervised
+from devstack.supervisor import DevError, Service, Stopped, Supervisor
+
+ADMIN = "admin"
+READY_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the web process listens, and how to get there from this machine."""
+
+    host: str  # as named by the caller
+    ip: str
+    port: int
+
+    @property
+    def is_wildcard(self) -> bool:
+        return ip_address(self.ip).is_unspecified
+
+    @property
+    def reachable(self) -> str:
+        """A host that leads there from here."""
+        if self.is_wildcard:
+            return "::1" if ":" in self.ip else "127.0.0.1"
+        return self.host
+
+    @property
+    def url(self) -> str:
+        return f"http://{in_url(self.reachable)}:{self.port}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What browsers may send as Host."""
+        mine: tuple[str, ...] = (self.host, self.ip, self.reachable)
+        if self.is_wildcard:
+            mine += (socket.gethostname(), socket.getfqdn(), *_addresses_of_this_machine())
+        return tuple(dict.fromkeys(in_url(name) for name in mine))
+
+
+def _addresses_of_this_machine() -> list[str]:
+    try:
+        found = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return [str(entry[4][0]) for entry in found]
+
+
+def listening_address(host: str | None, port: int) -> Address:
+    """Check that the web process will be able to listen there.
+
+    Raises:
+        DevError: it will not; the message says why.
+    """
+    host = host or loopback()
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as exc:
+        raise DevError(f"{host} is no address or name that this machine knows; name another one with --host") from exc
+    family, kind, _, _, where = found[0]
+    ip = str(where[0])
+    shown = f"{in_url(ip)}:{port}"
+    try:
+        with socket.socket(family, kind) as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            attempt.bind(where)
+            attempt.listen(1)
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            raise DevError(f"another program listens on {shown}; name another port with --port") from exc
+        if exc.errno == errno.EACCES:
+            raise DevError(f"this user may not listen on {shown}; name a port from 1024 with --port") from exc
+        raise DevError(f"cannot listen on {shown} ({exc.strerror}); name another address with --host") from exc
+    return Address(host=host.strip("[]"), ip=ip, port=port)
+
+
+class Up:
+    """One run of the whole system."""
+
+    def __init__(self, folder: DataFolder, supervisor: Supervisor, address: Address) -> None:
+        self.folder = folder
+        self.supervisor = supervisor
+        self.output = supervisor.output
+        self.address = address
+        self.stack = Stack(folder, supervisor)
+        self.env: dict[str, str] = {}
+
+    # --- Before the first request ----------------------------------------------------------------------------------
+
+    def prepare(self, *, demo: bool) -> None:
+        """Start the services and bring database, cluster and static files up to this version."""
+        self.stack.start_services()
+        self.env = self.stack.settings(hosts=self.address.names)
+        self.stack.write_environment(self.env)
+        with ThreadPoolExecutor(3) as pool:
+            steps = [pool.submit(step) for step in (self._database, self._definitions, self._static_files)]
+        for done in steps:
+            done.result()
+        if demo:
+            self._manage("demo", "demo")
+
+    def _manage(self, name: str, *arguments: str, extra: dict[str, str] | None = None) -> str:
+        began = time.monotonic()
+        argv = python("manage.py", *arguments, "--no-color")
+        said = self.supervisor.run(name, argv, env=self.env | (extra or {}), cwd=ROOT)
+        self.output.line("dev", f"{name}: done in {time.monotonic() - began:.1f} s")
+        return said
+
+    def _database(self) -> None:
+        self._manage("migrate", "migrate", "--noinput")
+        password = {"OPENCRANE_BOOTSTRAP_ADMIN_PASSWORD": self.folder.secrets.admin_password}
+        credentials = str(self.folder.path / "credentials.json")
+        self._manage("bootstrap", "bootstrap", "--admin-user", ADMIN, "--credentials", credentials, extra=password)
+
+    def _definitions(self) -> None:
+        self._manage("crds", "install_crds")
+
+    def _static_files(self) -> None:
+        target = ROOT / "staticfiles"
+        stamp, wanted = target / ".stamp", _fingerprint_of_static_files()
+        try:
+            if stamp.read_text(encoding="ascii") == wanted:
+                return
+        except OSError:
+            pass
+        if not os.access(target if target.exists() else ROOT, os.W_OK):
+            self.output.line("dev", f"{target} cannot be written: the console's styles may be missing or old")
+            return
+        self._manage("static", "collectstatic", "--noinput")
+        stamp.write_text(wanted, encoding="ascii")
+
+    # --- Running ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start what serves and works."""
+        for service in self.services():
+            self.supervisor.start(service)
+
+    def services(self) -> list[Service]:
+        """The processes of the product."""
+        celery = ("-m", "celery", "--quiet", "--app", "opencrane")
+        # Nobody looks at what these switch off: workers do not need to know of each other.
+        worker = ("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat")
+        web = python(
+            "-m", "granian", "--interface", "wsgi", "--host", self.address.ip, "--port", str(self.address.port),
+            "--workers", "1", "--blocking-threads", self.env["OPENCRANE_WEB_THREADS"], "--no-ws",
+            "--log-level", "warning", "opencrane.wsgi:application",
+        )  # fmt: skip
+        return [
+            self._service("web", web, self._is_listening),
+            self._service("worker", python(*celery, "worker", "-n", "sync@%h", "-Q", "sync", "-c", "2", *worker)),
+            self._service("jobs", python(*celery, "worker", "-n", "jobs@%h", "-Q", "default", "-c", "1", *worker)),
+            self._service("beat", python(*celery, "beat", "-S", "celery.beat:Scheduler", "--loglevel", "WARNING")),
+            self._service("projector", python("manage.py", "projector")),
+        ]
+
+    def _service(self, name: str, argv: list[str], ready: Callable[[], bool] | None = None) -> Service:
+        return Service(name=name, argv=argv, env=self.env, cwd=ROOT, ready=ready)
+
+    def _is_listening(self) -> bool:
+        try:
+            with socket.create_connection((self.address.reachable, self.address.port), timeout=1):
+                return True
+        except OSError:
+            return False
+
+    def wait_ready(self) -> None:
+        """Wait until /readyz is green; say so when that takes long, and go on waiting."""
+        self.supervisor.wait_ready("web")
+        complain_at = time.monotonic() + READY_SECONDS
+        while (problem := self._problem()) is not None:
+            if time.monotonic() > complain_at:
+                self.output.line("dev", f"not ready yet: {problem}")
+                complain_at = time.monotonic() + READY_SECONDS
+            self.supervisor.pause(0.1)
+
+    def _problem(self) -> str | None:
+        connection = http.client.HTTPConnection(self.address.reachable, self.address.port, timeout=10)
+        try:
+            connection.request("GET", "/readyz")
+            response = connection.getresponse()
+            text = response.read(4000).decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException) as exc:
+            return f"/readyz does not answer ({exc})"
+        finally:
+            connection.close()
+        return None if response.status == 200 else f"/readyz says {response.status} {' '.join(text.split())}"
+
+    def announce(self) -> None:
+        """Write credentials.json and say where everything is; the secrets themselves only the first time."""
+        path = self.folder.path / "credentials.json"
+        first = not path.exists()
+        credentials = {
+            "url": self.address.url,
+            "token": self.env["OPENCRANE_API_TOKEN"],
+            "adminUser": ADMIN,
+            "adminPassword": self.folder.secrets.admin_password,
+        }
+        self.folder.write_private("credentials.json", json.dumps(credentials, indent=2) + "\n")
+        say = self.output.plain
+        say("")
+        say(f"  console   {self.address.url}/admin/")
+        if first:
+            say(f"            user {ADMIN}, password {credentials['adminPassword']}")
+        say(f"  API       {self.address.url}/api/v1")
+        if first:
+            say(f"            token {credentials['token']}")
+        if "cluster" in self.stack.embedded:
+            say(f"  cluster   kubectl --kubeconfig {self.folder.path / 'kubeconfig'} get tenants")
+            say("            a stand-in for trying things out; set KUBECONFIG to use a real one")
+        say(f"  password and token {'will not be shown again; they ' * first}are in {path}")
+        if not ip_address(self.address.ip).is_loopback:
+            say(f"  WARNING   {self.address.host} is open to the network, without TLS and with the stand-in's defaults")
+        say("")
+        say(f"ready: {self.address.url}")
+
+
+def _fingerprint_of_static_files() -> str:
+    digest = hashlib.sha256((ROOT / "requirements.txt").read_bytes())
+    for app in sorted(ROOT.glob("*/static")):
+        for file in sorted(path for path in app.rglob("*") if path.is_file()):
+            found = file.stat()
+            digest.update(f"{file.relative_to(ROOT)} {found.st_size} {found.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def main() -> int:
+    """Run until told to stop."""
+    parser = argparse.ArgumentParser(prog="./dev up")
+    parser.add_argument("--host")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--data", type=Path, default=ROOT / ".opencrane")
+    parser.add_argument("--demo", action="store_true")
+    arguments = parser.parse_args()
+    try:
+        with supervised(arguments.data) as (folder, supervisor):
+            run = Up(folder, supervisor, listening_address(arguments.host, arguments.port))
+            run.prepare(demo=arguments.demo)
+            run.start()
+            run.wait_ready()
+            run.announce()
+            supervisor.stop.wait()
+            supervisor.output.line("dev", "stopping")
+    except Stopped:
+        return 0
+    except DevError as exc:
+        print(f"dev: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
