@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from devstack import postgres, sessions, valkey
-from devstack.folder import DataFolder, in_url, loopback
+from devstack.folder import DataFolder, loopback
 from devstack.guard import Guard
 from devstack.output import Output
 from devstack.supervisor import DevError, Service, Stopped, Supervisor
@@ -162,6 +162,3 @@ def _end_leftovers(data: Path) -> None:
     for session in sessions.left_by(str(data), f"{RUN_MARKER}={data}") - {os.getsid(0)}:
         sessions.send(session, signal.SIGINT)  # for PostgreSQL "fast", for Valkey the same as SIGTERM
         sessions.end(session, grace_seconds=10)
-
-
-__all__ = ["ROOT", "DevError", "Stack", "Stopped", "in_url", "python", "supervised", "throw_away_environment"]
