@@ -1,0 +1,82 @@
+"""One reconciler per object: session-level advisory locks on a connection of their own.
+
+PostgreSQL drops such a lock the moment its connection ends, so a worker that is killed holds nothing up. The
+connection belongs to the thread and stays open between tasks.
+https://www.postgresql.org/docs/17/explicit-locking.html#ADVISORY-LOCKS
+"""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from cluster.wait import own_connection
+
+_local = threading.local()
+
+
+def lock_key(kind: str, name: str) -> int:
+    """A signed 64-bit key for an object. By name, since a repair locks before there is a row."""
+    digest = hashlib.blake2b(f"{kind}/{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+@contextmanager
+def object_lock(kind: str, name: str, *, wait_seconds: float = 0) -> Iterator[bool]:
+    """Hold the object's lock for the block; yields False when someone else has it (after `wait_seconds`)."""
+    key = lock_key(kind, name)
+    held = _acquire(key, wait_seconds)
+    try:
+        yield held
+    finally:
+        if held:
+            _release(key)
+
+
+def close_lock_connection() -> None:
+    """Close this thread's connection, and with it every lock it holds."""
+    lock_connection: psycopg.Connection[Any] | None = getattr(_local, "connection", None)
+    _local.connection = None
+    if lock_connection is not None:
+        lock_connection.close()
+
+
+def _connection() -> psycopg.Connection[Any]:
+    lock_connection: psycopg.Connection[Any] | None = getattr(_local, "connection", None)
+    if lock_connection is None or lock_connection.closed:
+        lock_connection = _local.connection = own_connection()
+    return lock_connection
+
+
+def _acquire(key: int, wait_seconds: float) -> bool:
+    for attempt in (1, 2):
+        try:
+            lock_connection = _connection()
+            if not wait_seconds:
+                row = lock_connection.execute("SELECT pg_try_advisory_lock(%s)", [key]).fetchone()
+                return bool(row and row[0])
+            with lock_connection.transaction():
+                lock_connection.execute(
+                    "SELECT set_config('lock_timeout', %s, true)", [f"{int(wait_seconds * 1000)}ms"]
+                )
+                lock_connection.execute("SELECT pg_advisory_lock(%s)", [key])
+            return True
+        except psycopg.errors.LockNotAvailable:
+            return False
+        except psycopg.OperationalError:
+            # A restarted PostgreSQL ended the idle connection; the second try makes a new one.
+            close_lock_connection()
+            if attempt == 2:
+                raise
+    return False
+
+
+def _release(key: int) -> None:
+    try:
+        _connection().execute("SELECT pg_advisory_unlock(%s)", [key])
+    except psycopg.OperationalError:
+        # The connection is gone, and the lock with it.
+        close_lock_connection()

@@ -1,0 +1,51 @@
+"""Which custom resources there are, and where they live in the API."""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+GROUP = "opencrane.io"
+VERSION = "v1alpha1"
+FIELD_MANAGER = "opencrane"
+ROW_ID = "opencrane.io/row-id"
+ROW_GENERATION = "opencrane.io/row-generation"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+
+KubeObject = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource type of the Kubernetes API.
+
+    Attributes:
+        group: API group; empty for the core group.
+        plural: as in the URL.
+        namespaced: whether objects live in a namespace.
+    """
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
+        """URL path of the collection, or of one object; `namespace` is ignored for cluster-scoped resources."""
+        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
+        if self.namespaced:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        parts += [part for part in (name, subresource) if part]
+        return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+TENANTS = Resource(GROUP, VERSION, "tenants", "Tenant", namespaced=True)
+ACCESS_POLICIES = Resource(GROUP, VERSION, "accesspolicies", "AccessPolicy", namespaced=True)
+CLUSTER_TENANTS = Resource(GROUP, VERSION, "clustertenants", "ClusterTenant", namespaced=False)
+CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
+NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)

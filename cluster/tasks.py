@@ -1,0 +1,28 @@
+"""Celery: parse, and call one service."""
+
+from uuid import UUID
+
+from celery import shared_task
+
+from cluster import evaluation, reconcile
+from cluster import sweep as sweeping
+
+
+@shared_task(name="cluster.sync_object", soft_time_limit=110, time_limit=120)
+def sync_object(kind: str, object_id: str) -> None:
+    reconcile.sync_object(kind, UUID(object_id))
+
+
+@shared_task(name="cluster.sweep", soft_time_limit=50, time_limit=60)
+def sweep() -> None:
+    sweeping.sweep()
+
+
+@shared_task(name="cluster.purge_expired", soft_time_limit=110, time_limit=120)
+def purge_expired() -> None:
+    sweeping.purge_expired()
+
+
+@shared_task(name="cluster.evaluate_drift", soft_time_limit=1700, time_limit=1800)
+def evaluate_drift(kind: str) -> None:
+    evaluation.evaluate(kind)

@@ -1,0 +1,110 @@
+"""Tenants and what belongs to them."""
+
+from typing import Any
+
+from django.db import models
+from django.db.models import Case, F, GeneratedField, Q, Value, When
+
+from cluster.models import SyncedModel
+
+
+class Phase(models.TextChoices):
+    """What an operator is shown; the custom resource's own `status.phase` has the same values."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUSPENDED = "Suspended"
+    ERROR = "Error"
+
+
+class Tenant(SyncedModel):
+    """One employee's agent: intent, sync record and projection of the custom resource `tenants.opencrane.io`.
+
+    Money is US dollars per calendar month. Empty text and None both mean that a field is not set; a `skill_allowlist`
+    of None lets a tenant use every skill it is entitled to, an empty list none.
+    """
+
+    display_name = models.CharField(max_length=200)
+    email = models.EmailField(max_length=254)
+    team = models.CharField(max_length=63, blank=True, default="")
+    monthly_budget_usd = models.DecimalField(max_digits=12, decimal_places=4, null=True, blank=True)
+    resources: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
+    skill_allowlist: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
+    policy_ref = models.CharField(max_length=253, blank=True, default="")
+    config_overrides: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
+    openclaw_version = models.CharField(max_length=128, blank=True, default="")
+    openclaw_image = models.CharField(max_length=512, blank=True, default="")
+    cluster_tenant_ref = models.CharField(max_length=253, blank=True, default="")
+    mcp_policy: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
+    awareness_wave = models.CharField(max_length=63, blank=True, default="")
+    suspended = models.BooleanField(default=False)
+
+    status_phase = models.CharField(max_length=20, blank=True, default="", editable=False)
+    status_observed_generation = models.PositiveBigIntegerField(default=0, editable=False)
+    pod_name = models.CharField(max_length=253, blank=True, default="", editable=False)
+    ingress_host = models.CharField(max_length=253, blank=True, default="", editable=False)
+    status_message = models.TextField(blank=True, default="", editable=False)
+
+    # Suspended while it is meant to be; Pending while the status is older than the spec; else the cluster's word.
+    phase = GeneratedField(
+        expression=Case(
+            When(suspended=True, then=Value("Suspended")),
+            When(
+                Q(status_phase="") | Q(status_observed_generation__lt=F("resource_generation")), then=Value("Pending")
+            ),
+            default=F("status_phase"),
+        ),
+        output_field=models.CharField(max_length=20, choices=Phase),
+        db_persist=True,
+    )
+
+    class Meta(SyncedModel.Meta):
+        indexes = [
+            *SyncedModel.Meta.indexes,
+            models.Index(fields=["phase", "-created_at", "-id"], name="tenant_phase"),
+            models.Index(fields=["team", "-created_at", "-id"], name="tenant_team"),
+            models.Index(models.functions.Lower("email"), name="tenant_email"),
+            models.Index(fields=["policy_ref"], name="tenant_policy_ref", condition=~Q(policy_ref="")),
+            models.Index(fields=["cluster_tenant_ref"], name="tenant_cluster_ref", condition=~Q(cluster_tenant_ref="")),
+        ]
+
+
+class ClusterTenant(SyncedModel):
+    """A customer, the unit of isolation: a namespace, a quota, node placement and a base domain.
+
+    Kept as a row and as a cluster-scoped custom resource `clustertenants.opencrane.io`.
+    """
+
+    class IsolationTier(models.TextChoices):
+        SHARED = "shared"
+        DEDICATED_NODES = "dedicatedNodes"
+        DEDICATED_CLUSTER = "dedicatedCluster"
+
+    display_name = models.CharField(max_length=200, blank=True, default="")
+    base_domain = models.CharField(max_length=253, blank=True, default="")
+    isolation_tier = models.CharField(max_length=20, choices=IsolationTier, default=IsolationTier.SHARED)
+    compute: models.JSONField[Any, Any] = models.JSONField(default=dict)
+    resources: models.JSONField[Any, Any] = models.JSONField(default=dict)
+
+    class Meta(SyncedModel.Meta):
+        pass
+
+
+class DatasetMembership(models.Model):
+    """One dataset that a tenant may read, by scope. `org` needs no row: everyone has its `default`."""
+
+    class Scope(models.TextChoices):
+        TEAM = "team"
+        PROJECT = "project"
+        PERSONAL = "personal"
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
+    scope = models.CharField(max_length=10, choices=Scope)
+    dataset = models.CharField(max_length=253, db_collation="C")
+
+    class Meta:
+        ordering = ["scope", "dataset"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "scope", "dataset"], name="dataset_membership_once")]
+
+    def __str__(self) -> str:
+        return f"{self.scope}/{self.dataset}"

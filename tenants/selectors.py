@@ -1,0 +1,166 @@
+"""Reading tenants."""
+
+import hashlib
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.conf import settings
+from django.db import connection
+from django.db.models import QuerySet
+
+from opencrane.api.keyset import Keyset, Page
+from tenants.errors import TenantNotFoundError
+from tenants.models import DatasetMembership, Tenant
+
+NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="tenants")
+SYNC_STATES = ("synced", "waiting", "failing", "deleting")
+ORG_DATASETS = ["default"]
+DEFAULT_WAVES = ("personal", "project", "department", "org")
+
+# RFC 3339 in UTC. Built by PostgreSQL, as the whole list is: serialising is what a list of 10,000 costs.
+_TIME = """to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+_SYNC = """CASE WHEN t.deleting THEN 'deleting' WHEN t.observed_generation = t.generation THEN 'synced'
+ WHEN t.sync_failing_since IS NOT NULL THEN 'failing' ELSE 'waiting' END"""
+_ITEM = f"""json_build_object('name', t.name, 'displayName', t.display_name, 'email', t.email,
+ 'team', nullif(t.team, ''), 'phase', t.phase, 'ingressHost', nullif(t.ingress_host, ''), 'suspended', t.suspended,
+ 'sync', {_SYNC}, 'createdAt', {_TIME.format(column="t.created_at")})"""
+
+
+def tenant_named(name: str) -> Tenant:
+    """The tenant, also one that is being deleted.
+
+    Raises:
+        TenantNotFoundError
+    """
+    tenant = Tenant.objects.filter(name=name).first()
+    if tenant is None:
+        raise TenantNotFoundError(f"There is no tenant named {name}.")
+    return tenant
+
+
+def tenants_matching(filters: dict[str, str]) -> QuerySet[Tenant]:
+    """Tenants that fit every filter given: `q`, `team`, `phase`, `sync`, `policyRef`, `clusterTenantRef`, `email`."""
+    where, params = _where(filters)
+    return Tenant.objects.extra(where=[where.replace("t.", "tenants_tenant.")], params=params)  # noqa: S610
+
+
+def tenant_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
+    """One page of the list, newest first, as JSON text in one query; and the cursor of the next page, or empty."""
+    where, params = _where(filters)
+    beyond, keys = NEWEST.where(page, "t.")
+    if page.limit is None:
+        sql = f"SELECT coalesce(json_agg({_ITEM} ORDER BY {NEWEST.order_by('t.')}), '[]')::text FROM tenants_tenant t"  # noqa: S608
+        with connection.cursor() as cursor:
+            cursor.execute(f"{sql} WHERE {where} AND {beyond}", [*params, *keys])
+            return cursor.fetchone()[0].encode(), ""
+    sql = f"SELECT {_ITEM}::text, t.created_at, t.id FROM tenants_tenant t WHERE {where} AND {beyond}"  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(f"{sql} ORDER BY {NEWEST.order_by('t.')} LIMIT %s", [*params, *keys, page.limit + 1])
+        rows = cursor.fetchall()
+    shown = rows[: page.limit]
+    cursor_text = NEWEST.encode(shown[-1][1:]) if len(rows) > page.limit else ""
+    return b"[" + b",".join(row[0].encode() for row in shown) + b"]", cursor_text
+
+
+def _where(filters: dict[str, str]) -> tuple[str, list[Any]]:
+    """An SQL condition on `tenants_tenant t` and its parameters."""
+    parts: list[str] = ["TRUE"]
+    params: list[Any] = []
+    if text := filters.get("q"):
+        like = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        parts.append("(t.name ILIKE %s OR t.display_name ILIKE %s OR t.email ILIKE %s)")
+        params += [like] * 3
+    columns = {
+        "team": "t.team",
+        "phase": "t.phase",
+        "policyRef": "t.policy_ref",
+        "clusterTenantRef": "t.cluster_tenant_ref",
+    }
+    for key, column in columns.items():
+        if key in filters:
+            parts.append(f"{column} = %s")
+            params.append(filters[key])
+    if "email" in filters:
+        parts.append("lower(t.email) = lower(%s)")
+        params.append(filters["email"])
+    if "sync" in filters:
+        parts.append(SYNC_CONDITIONS[filters["sync"]])
+    return " AND ".join(parts), params
+
+
+SYNC_CONDITIONS = {
+    "synced": "(NOT t.deleting AND t.observed_generation = t.generation)",
+    "waiting": "(NOT t.deleting AND t.observed_generation < t.generation AND t.sync_failing_since IS NULL)",
+    "failing": "(t.observed_generation < t.generation AND t.sync_failing_since IS NOT NULL)",
+    "deleting": "t.deleting",
+    "drifted": "EXISTS (SELECT 1 FROM cluster_driftfinding f WHERE f.kind = 'Tenant' AND f.name = t.name)",
+}
+
+
+def sync_state(tenant: Tenant) -> str:
+    """One of SYNC_STATES, as the list has it."""
+    if tenant.deleting:
+        return "deleting"
+    if not tenant.in_flight:
+        return "synced"
+    return "failing" if tenant.sync_failing_since else "waiting"
+
+
+def cluster_tenant_exists(name: str) -> bool:
+    """Whether a cluster tenant of that name can be referred to; one that is being deleted counts as missing.
+
+    The row is kept from being marked for deletion until the caller's transaction ends.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM tenants_clustertenant WHERE name = %s AND NOT deleting FOR KEY SHARE", [name])
+        return cursor.fetchone() is not None
+
+
+# -- datasets ---------------------------------------------------------------------------------------------------------
+
+
+def datasets_of(tenant_id: UUID) -> dict[str, list[str]]:
+    """The four sorted lists of datasets that a tenant may read."""
+    lists: dict[str, list[str]] = {"org": list(ORG_DATASETS), "team": [], "project": [], "personal": []}
+    for scope, dataset in (
+        DatasetMembership.objects.filter(tenant_id=tenant_id)
+        .order_by("scope", "dataset")
+        .values_list("scope", "dataset")
+    ):
+        lists[scope].append(dataset)
+    return lists
+
+
+# -- effective contract -----------------------------------------------------------------------------------------------
+
+
+def effective_contract(tenant: Tenant) -> dict[str, Any]:
+    """What one tenant may see and call right now.
+
+    `contractId` is the SHA-256 of the canonical JSON of everything else, so equal contracts have equal ids. Without a
+    rollout every wave runs the pinned version. Never holds a credential.
+    """
+    wave = tenant.awareness_wave if tenant.awareness_wave in DEFAULT_WAVES else DEFAULT_WAVES[-1]
+    policy = tenant.mcp_policy or {}
+    contract: dict[str, Any] = {
+        "contractVersion": settings.AWARENESS_PINNED_VERSION,
+        "tenant": {"name": tenant.name, "team": tenant.team or None, "policyRef": tenant.policy_ref or None},
+        "awareness": {
+            "version": settings.AWARENESS_PINNED_VERSION,
+            "promoted": False,
+            "shadow": False,
+            "wave": wave,
+            "citationFormat": "inline",
+            "memberships": datasets_of(tenant.pk),
+            "grants": [],
+        },
+        "mcp": {
+            "gateway": settings.MCP_GATEWAY_URL or None,
+            "servers": [],
+            "policy": {"allow": sorted(policy.get("allow") or []), "deny": sorted(policy.get("deny") or [])},
+        },
+        "skills": {"registry": settings.SKILL_OCI_REGISTRY_URL or None, "entitled": []},
+    }
+    canonical = orjson.dumps(contract, option=orjson.OPT_SORT_KEYS)
+    return {"contractId": hashlib.sha256(canonical).hexdigest(), **contract}
