@@ -5,8 +5,8 @@ guard holds the reading end of a pipe whose writing end only the supervisor has;
 it was told of and removes the folders it was told of, so that nothing holds the port or the data when the next
 supervisor starts. It keeps the cleanup lock, which it inherited, until it is done: see `folder.DataFolder`.
 
-Lines it reads: `+ SESSION SIGNAL` (end it with this signal), `- SESSION`, `d PATH` (remove this folder), `q` (all is
-stopped already; just remove the folders). Started by file name with `python -I -S`: standard library only.
+Lines it reads: `+ SESSION SIGNAL [DATABASE]` (end it with this signal), `- SESSION`, `d PATH` (remove this folder), `q`
+(all is stopped already; just remove the folders). Started with `python -E -S`: standard library only.
 """
 
 import contextlib
@@ -28,24 +28,25 @@ def main() -> None:
     """Read instructions until the supervisor is gone, then clean up."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    known: dict[int, signal.Signals] = {}
+    known: dict[int, tuple[signal.Signals, str | None]] = {}
     folders: list[str] = []
     for line in sys.stdin:
         kind, _, rest = line.strip().partition(" ")
         if kind == "+":
-            session, number_text = rest.split()
-            known[int(session)] = signal.Signals(int(number_text))
+            session_text, number_text, *database = rest.split(" ", 2)
+            known[int(session_text)] = (signal.Signals(int(number_text)), database[0] if database else None)
         elif kind == "-":
             known.pop(int(rest), None)
         elif kind == "d":
             folders.append(rest)
         elif kind == "q":
             known.clear()
-    for session, number in known.items():
+    for session, (number, _) in known.items():
         sessions.send(session, number)
     deadline = time.monotonic() + GRACE_SECONDS
-    for session in known:
-        sessions.end(session, grace_seconds=max(0.0, deadline - time.monotonic()))
+    for session, (_, database_folder) in known.items():
+        grace = max(0.0, deadline - time.monotonic())
+        sessions.end(session, grace_seconds=grace, database=database_folder)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -57,7 +58,7 @@ class Guard:
         """`inherit`: file descriptors of locks that the guard keeps until it has cleaned up."""
         self._inherit = tuple(inherit)
         self._lock = threading.Lock()
-        self._known: dict[int, signal.Signals] = {}
+        self._known: dict[int, str] = {}
         self._folders: list[str] = []
         self._closing = False
         self._process = self._start()
@@ -85,8 +86,8 @@ class Guard:
                 self._process = self._start()
                 for folder in self._folders:
                     self._tell(f"d {folder}")
-                for session, number in self._known.items():
-                    self._tell(f"+ {session} {+number}")
+                for line in self._known.values():
+                    self._tell(line)
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None  # noqa: S101 - for mypy; it was opened with a pipe
@@ -95,11 +96,11 @@ class Guard:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
 
-    def watch(self, session: int, number: signal.Signals) -> None:
+    def watch(self, session: int, number: signal.Signals, *, database: str | None = None) -> None:
         """End this session with `number`, then with SIGKILL, should the supervisor die."""
         with self._lock:
-            self._known[session] = number
-            self._tell(f"+ {session} {+number}")
+            self._known[session] = f"+ {session} {+number}" + (f" {database}" if database else "")
+            self._tell(self._known[session])
 
     def forget(self, session: int) -> None:
         """The session has ended."""

@@ -74,18 +74,24 @@ class Postgres:
     # --- Who runs it -----------------------------------------------------------------------------------------------
 
     def _choose_user(self) -> None:
-        if os.geteuid() != 0:
+        root = os.geteuid() == 0
+        if not root and _has_name(os.geteuid()):
             return
         try:
             nobody = pwd.getpwnam("nobody").pw_uid
         except KeyError as exc:
             raise DevError(
-                "PostgreSQL does not run as root and there is no user 'nobody' to run it as; start ./dev as a normal "
-                "user or set DATABASE_URL"
+                "PostgreSQL runs neither as root nor as a user without a name, and there is no user 'nobody' to run it "
+                "as; start ./dev as another user or set DATABASE_URL"
             ) from exc
         if self._can_run(namespace_user=nobody):
             self._namespace_user = nobody
             return
+        if not root:
+            raise DevError(
+                f"PostgreSQL does not run as a user without a name, and user {os.geteuid()} has none in /etc/passwd; "
+                "start ./dev as another user or set DATABASE_URL"
+            )
         if not self._can_run(user=nobody):
             raise DevError(
                 "PostgreSQL does not run as root, and neither a user namespace nor the user 'nobody' can reach "
@@ -175,6 +181,7 @@ class Postgres:
             straggler_seconds=2,  # Backends notice a dead postmaster by themselves.
             namespace_user=self._namespace_user,
             user=self._user,
+            database=str(self.data),
         )
 
     def _answers(self) -> bool:
@@ -207,6 +214,14 @@ class Postgres:
         if result.returncode != 0:
             lines: Sequence[str] = result.stderr.strip().splitlines() or ["psql said nothing"]
             raise DevError(f"the database could not be made: {lines[-1]}")
+
+
+def _has_name(user: int) -> bool:
+    try:
+        pwd.getpwuid(user)
+    except KeyError:
+        return False
+    return True
 
 
 def start(supervisor: Supervisor, folder: DataFolder, *, throw_away: bool = False) -> str:

@@ -13,8 +13,12 @@ import time
 POLL_SECONDS = 0.02
 
 
-def members(session: int) -> list[int]:
-    """The living processes of a session; zombies do not count. Outside Linux only the leader can be looked up."""
+def members(session: int, *, database: str | None = None) -> list[int]:
+    """The living processes of a session; zombies do not count. Outside Linux only the leader can be looked up.
+
+    PostgreSQL's backends leave for sessions of their own, and a busy one does not notice for a long time that its
+    postmaster is dead. They all work in the folder of their `database`, so those count as well.
+    """
     if sys.platform != "linux":
         try:
             os.killpg(session, 0)
@@ -28,10 +32,14 @@ def members(session: int) -> list[int]:
         try:
             with open(f"/proc/{entry}/stat", "rb") as file:
                 # "pid (name) state ppid pgrp session ...": the name may hold spaces and parentheses.
-                fields = file.read().rpartition(b")")[2].split()
+                name, _, rest = file.read().rpartition(b")")
+            fields = rest.split()
+            if fields[0] in (b"Z", b"X"):
+                continue
+            is_backend = database and name.endswith(b"(postgres") and os.readlink(f"/proc/{entry}/cwd") == database
         except OSError:
             continue
-        if int(fields[3]) == session and fields[0] not in (b"Z", b"X"):
+        if is_backend or int(fields[3]) == session:
             found.append(int(entry))
     return found
 
@@ -56,9 +64,9 @@ def left_by(data: str, marker: str) -> set[int]:
     return found
 
 
-def send(session: int, number: signal.Signals) -> None:
+def send(session: int, number: signal.Signals, *, database: str | None = None) -> None:
     """Signal every member of a session."""
-    for pid in members(session):
+    for pid in members(session, database=database):
         try:
             os.kill(pid, number)
         except ProcessLookupError:
@@ -70,17 +78,17 @@ def send(session: int, number: signal.Signals) -> None:
             return
 
 
-def end(session: int, *, grace_seconds: float) -> bool:
+def end(session: int, *, grace_seconds: float, database: str | None = None) -> bool:
     """Wait up to `grace_seconds` for a session to empty itself, then kill what is left. False when that was needed."""
     deadline = time.monotonic() + grace_seconds
-    while members(session):
+    while members(session, database=database):
         if time.monotonic() >= deadline:
             break
         time.sleep(POLL_SECONDS)
     else:
         return True
     give_up = time.monotonic() + 5
-    while members(session) and time.monotonic() < give_up:
-        send(session, signal.SIGKILL)
+    while members(session, database=database) and time.monotonic() < give_up:
+        send(session, signal.SIGKILL, database=database)
         time.sleep(POLL_SECONDS)
     return False

@@ -14,7 +14,7 @@ from devstack import postgres, sessions, valkey
 from devstack.folder import DataFolder, loopback
 from devstack.guard import Guard
 from devstack.output import Output
-from devstack.supervisor import DevError, Service, Stopped, Supervisor
+from devstack.supervisor import Service, Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent
 CLUSTER_NAMESPACE = "opencrane"

@@ -40,7 +40,7 @@ class Service:
 
     `ready` says whether it serves now; it is called until it returns True. `stop_signal` asks it to end in order, for
     which it gets `stop_seconds`. `straggler_seconds` is how long what it forked may take to notice its death. Lines
-    that contain one of `noise` are not shown.
+    that contain one of `noise` are not shown. `database` is the folder of a PostgreSQL server, see `sessions.members`.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Service:
     namespace_user: int | None = None
     user: int | None = None
     noise: tuple[str, ...] = ()
+    database: str | None = None
 
 
 @dataclass
@@ -169,11 +170,11 @@ class Supervisor:
                     return
                 process = self._spawn(service)
                 running.pid = process.pid
-            self.guard.watch(process.pid, service.stop_signal)
+            self.guard.watch(process.pid, service.stop_signal, database=service.database)
             assert process.stdout is not None  # noqa: S101 - for mypy; it was opened with a pipe
             pump = self.output.pump(name, process.stdout, running.last_words, noise=service.noise)
             _wait_without_reaping(process)
-            sessions.end(process.pid, grace_seconds=service.straggler_seconds)
+            sessions.end(process.pid, grace_seconds=service.straggler_seconds, database=service.database)
             with running.lock:
                 running.pid = None
             status = process.wait()
