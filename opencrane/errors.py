@@ -59,6 +59,22 @@ class InvalidCursorError(DomainError):
     code, http_status, default_message = "INVALID_CURSOR", 400, "The cursor is not one this server gave out."
 
 
+class UnauthorizedError(DomainError):
+    """No credential, or a bad, expired or revoked one."""
+
+    code, http_status = "UNAUTHORIZED", 401
+    default_message = "Credentials are missing or not valid."
+
+    def __init__(self, message: str = "", *, detail: str = "") -> None:
+        super().__init__(message, detail=detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class ForbiddenError(DomainError):
+    """A known caller who may not do this."""
+
+    code, http_status, default_message = "FORBIDDEN", 403, "You may not do this."
+
+
 class NotFoundError(DomainError):
     code, http_status, default_message = "NOT_FOUND", 404, "There is nothing here."
 

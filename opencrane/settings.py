@@ -9,6 +9,7 @@ from typing import Any
 import django_stubs_ext
 
 from opencrane import env
+from opencrane.addresses import parse_networks
 from opencrane.database import parse_database_url
 from opencrane.logging import configure_logging
 
@@ -63,7 +64,7 @@ MIDDLEWARE = [
 # What only pages need: the API and the health checks go without, see ConsoleOnlyMiddleware.
 CONSOLE_MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "opencrane.middleware.StaticFilesMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -95,12 +96,49 @@ USE_I18N = False
 USE_TZ = True
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
+# Without collectstatic (tests, a bare runserver) files are served from the apps' own folders.
+WHITENOISE_USE_FINDERS = not STATIC_ROOT.is_dir()
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "/admin/login/"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+# --- HTTP -----------------------------------------------------------------------------------------------------------
+
+IS_PRODUCTION = ENVIRONMENT == "production"
+# Proxies that may say who the caller is and by which scheme (X-Forwarded-For, X-Forwarded-Proto); nobody by default.
+try:
+    TRUSTED_PROXIES = parse_networks(env.words("OPENCRANE_TRUSTED_PROXIES"))
+except ValueError as exc:
+    raise env.ConfigurationError("OPENCRANE_TRUSTED_PROXIES", f"is a list of networks, but {exc}") from exc
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+COOKIE_SECURE = env.boolean("OPENCRANE_COOKIE_SECURE", IS_PRODUCTION)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = COOKIE_SECURE
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = 12 * 3600
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_HSTS_SECONDS = env.integer("OPENCRANE_HSTS_SECONDS", 365 * 24 * 3600 if IS_PRODUCTION else 0, minimum=0)
+X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "opencrane.api.errors.handle_csrf_failure"
+# Pages and metrics are not for the world; see opencrane/health.py.
+METRICS_PUBLIC = env.boolean("OPENCRANE_METRICS_PUBLIC", False)
+SILENCED_SYSTEM_CHECKS = [
+    # The middleware these look for is there, in CONSOLE_MIDDLEWARE.
+    "admin.E408",
+    "admin.E409",
+    "admin.E410",
+    "security.W001",
+    "security.W002",
+    "security.W003",
+    # TLS ends at the ingress, which redirects; a redirect here would also catch probes. Subdomains are not ours.
+    "security.W005",
+    "security.W008",
+    "security.W021",
 ]
 
 # --- Database ------------------------------------------------------------------------------------------------------
@@ -148,7 +186,15 @@ CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "cluster.sweep": {"task": "cluster.sweep", "schedule": 5.0, "options": {"expires": 5}},
     "cluster.purge_expired": {"task": "cluster.purge_expired", "schedule": 300.0, "options": {"expires": 300}},
+    "operations.sweep_jobs": {"task": "operations.sweep_jobs", "schedule": 10.0, "options": {"expires": 10}},
 }
+for _kind in ("Tenant",):
+    CELERY_BEAT_SCHEDULE[f"cluster.evaluate_drift.{_kind}"] = {
+        "task": "cluster.evaluate_drift",
+        "args": (_kind,),
+        "schedule": float(env.integer("OPENCRANE_DRIFT_INTERVAL_SECONDS", 300, minimum=5)),
+        "options": {"expires": 300},
+    }
 
 # --- Kubernetes ----------------------------------------------------------------------------------------------------
 
@@ -165,11 +211,16 @@ if API_TOKEN and len(API_TOKEN) < 16:
 # Threads that one web process has for requests; at most half of them may wait for the cluster.
 WEB_THREADS = env.integer("OPENCRANE_WEB_THREADS", 16, minimum=4, maximum=256)
 
-# --- Drift ---------------------------------------------------------------------------------------------------------
+# --- Repair --------------------------------------------------------------------------------------------------------
 
-DRIFT_INTERVAL_SECONDS = env.integer("OPENCRANE_DRIFT_INTERVAL_SECONDS", 300, minimum=5)
 REPAIR_WAIT_SECONDS = env.integer("OPENCRANE_REPAIR_WAIT_SECONDS", 10, minimum=0, maximum=60)
 
 # --- Cognee --------------------------------------------------------------------------------------------------------
 
 COGNEE_ENDPOINT = env.url("COGNEE_ENDPOINT")
+
+# --- Effective contract --------------------------------------------------------------------------------------------
+
+AWARENESS_PINNED_VERSION = env.text("AWARENESS_PINNED_VERSION", "1.0.0")
+MCP_GATEWAY_URL = env.url("OPENCRANE_MCP_GATEWAY_URL")
+SKILL_OCI_REGISTRY_URL = env.url("SKILL_OCI_REGISTRY_URL")

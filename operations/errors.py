@@ -1,0 +1,29 @@
+"""What operations refuses."""
+
+from opencrane.errors import ConflictError, NotFoundError
+
+
+class JobNotFoundError(NotFoundError):
+    default_message = "There is no such job."
+
+
+class JobConflictError(ConflictError):
+    """A job of the same exclusive key is under way."""
+
+    default_message = "The same work is already under way."
+
+
+class JobNotCancellableError(ConflictError):
+    default_message = "The job has already ended."
+
+
+class JobNotRetryableError(ConflictError):
+    default_message = "Only a job that has failed, was cancelled, or has failed items can be retried."
+
+
+class JobCancelledError(Exception):
+    """Raised inside a runner by `checkpoint()`; the job ends as cancelled."""
+
+
+class JobLostError(Exception):
+    """Raised inside a runner whose job now belongs to another worker; it must stop without a trace."""

@@ -1,0 +1,144 @@
+"""The audit trail and the jobs: what was done, and what takes longer than a request."""
+
+import uuid
+
+from django.db import models
+from django.db.models import Func, Q
+from django.db.models.functions import Now
+
+
+def clock_timestamp() -> Func:
+    """The moment itself; the transaction may have begun long before."""
+    return Func(function="clock_timestamp", output_field=models.DateTimeField())
+
+
+class AuditEntry(models.Model):
+    """One thing that happened. Append-only: triggers refuse UPDATE, DELETE and TRUNCATE.
+
+    Names are copied, so that an entry outlives what it speaks of; `tenant_id` tells a new tenant of an old name from
+    the old one. `before` and `after` are masked. Read newest first by (timestamp, id): `id` comes from a sequence, so
+    entries that share a microsecond still have one order.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    timestamp = models.DateTimeField(db_default=clock_timestamp())
+    tenant = models.TextField(blank=True, db_default="")
+    tenant_id = models.UUIDField(null=True, blank=True)
+    action = models.TextField()
+    resource = models.TextField()
+    message = models.TextField()
+    actor_kind = models.TextField()
+    actor_name = models.TextField()
+    actor_id = models.BigIntegerField(null=True, blank=True)
+    request_id = models.TextField(blank=True, db_default="")
+    address = models.TextField(blank=True, db_default="")
+    before = models.JSONField(null=True, blank=True)
+    after = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-timestamp", "-id"]
+        verbose_name_plural = "audit entries"
+        indexes = [
+            models.Index(name="audit_newest", fields=["-timestamp", "-id"]),
+            models.Index(name="audit_by_tenant", fields=["tenant", "-timestamp", "-id"]),
+            models.Index(
+                name="audit_by_tenant_id",
+                fields=["tenant_id", "-timestamp", "-id"],
+                condition=Q(tenant_id__isnull=False),
+            ),
+            models.Index(name="audit_by_action", fields=["action", "-timestamp", "-id"]),
+            models.Index(name="audit_by_resource", fields=["resource", "-timestamp", "-id"]),
+            models.Index(name="audit_by_actor", fields=["actor_name", "-timestamp", "-id"]),
+            models.Index(name="audit_by_request", fields=["request_id", "-timestamp", "-id"], condition=~Q(request_id="")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.timestamp:%Y-%m-%d %H:%M:%S} {self.action} {self.resource}"
+
+
+class Job(models.Model):
+    """Work that can outlast a request: a repair, an import, a bulk action.
+
+    A worker holds a job by `lease` and keeps `heartbeat_at` fresh; when it dies, the sweep hands the job to another,
+    which starts over. Runners are therefore repeatable.
+    """
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    ACTIVE = (Status.QUEUED, Status.RUNNING)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    kind = models.CharField(max_length=100)
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.QUEUED)
+    params = models.JSONField(default=dict)
+    exclusive_key = models.CharField(max_length=200, blank=True)
+    done = models.PositiveBigIntegerField(default=0)
+    total = models.PositiveBigIntegerField(null=True, blank=True)
+    result = models.JSONField(null=True, blank=True)
+    error = models.TextField(blank=True)
+    cancel_requested = models.BooleanField(default=False)
+    retry_of = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
+    actor_kind = models.TextField()
+    actor_name = models.TextField()
+    actor_id = models.BigIntegerField(null=True, blank=True)
+    request_id = models.TextField(blank=True)
+    address = models.TextField(blank=True)
+    attempts = models.PositiveIntegerField(default=0)
+    lease = models.UUIDField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(db_default=clock_timestamp())
+    started_at = models.DateTimeField(null=True, blank=True)
+    heartbeat_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(
+                name="job_exclusive",
+                fields=["exclusive_key"],
+                condition=~Q(exclusive_key="") & Q(status__in=["queued", "running"]),
+            ),
+        ]
+        indexes = [
+            models.Index(name="job_newest", fields=["-created_at", "-id"]),
+            models.Index(name="job_active", fields=["created_at"], condition=Q(status__in=["queued", "running"])),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id} ({self.status})"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the job has ended, well or badly."""
+        return self.status not in self.ACTIVE
+
+
+class JobItem(models.Model):
+    """What became of one thing that a job worked on; a job that starts over replaces it."""
+
+    class Outcome(models.TextChoices):
+        """Outcomes that mean "look here"; runners may use any other short word for what went well."""
+
+        FAILED = "failed"
+        SKIPPED = "skipped"
+
+    id = models.BigAutoField(primary_key=True)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="items")
+    key = models.TextField()
+    outcome = models.CharField(max_length=40)
+    message = models.TextField(blank=True)
+    detail = models.JSONField(null=True, blank=True)
+    recorded_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(name="job_item_once", fields=["job", "key"])]
+        indexes = [models.Index(name="job_item_order", fields=["job", "id"])]
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.outcome}"
