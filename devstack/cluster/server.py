@@ -1,0 +1,194 @@
+"""The process: a data folder, a port that stays the same, and an HTTPS server on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvicorn
+
+from devstack.cluster import certs
+from devstack.cluster.api import Api
+from devstack.cluster.controllers import DEFINITIONS, NODE, Controllers
+from devstack.cluster.kinds import Registry, issuer_definitions
+from devstack.cluster.store import Store
+from devstack.cluster.tokens import Tokens
+from devstack.cluster.writes import Options, Writer
+
+KEEP_ALIVE_SECONDS = 180
+STOP_SECONDS = 3
+NOTICE = (
+    "It is a stand-in for trying things out, never for production: no containers run, and one token may do everything."
+)
+
+log = logging.getLogger("devstack.cluster")
+
+
+class StartError(Exception):
+    """Why the cluster does not start, as one sentence."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with a word when it serves and watches that end when it stops."""
+
+    def __init__(self, config: uvicorn.Config, api: Api, url: str) -> None:
+        super().__init__(config)
+        self._api = api
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print(f"development cluster ready: {self._url}", flush=True)
+            print(NOTICE, file=sys.stderr, flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._api.stop_watches()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn has it, but a stop that was asked for is no death by signal."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        yield
+
+
+def serve(folder: Path, host: str, port: int, namespace: str) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        folder: holds everything; made when missing.
+        host: the address to listen on.
+        port: 0 for the one used before, or at first a free one.
+        namespace: made at first start, and the default of the kubeconfig.
+
+    Raises:
+        StartError: the folder or the port cannot be had.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as exc:
+        raise StartError(f"The data folder {folder} cannot be used: {exc.strerror}.") from exc
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        raise StartError(f"Another development cluster already runs on {folder}.") from exc
+    sock = _listen(folder, host, port)
+    port = sock.getsockname()[1]
+    url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+    ca_file, cert_file, key_file = certs.ensure_certificates(folder, host)
+    store = Store(folder / "objects.sqlite3")
+    try:
+        registry = Registry()
+        for entry in store.shelf(DEFINITIONS).slice(None, None):
+            registry.define(entry.load())
+        tokens = Tokens(folder, store)
+        api = Api(store, registry, tokens)
+        api.address = url.removeprefix("https://")
+        certs.write_kubeconfig(folder / "kubeconfig", url, ca_file.read_bytes(), tokens.admin_token, namespace)
+        config = uvicorn.Config(
+            api,  # type: ignore[arg-type]
+            log_level="error",
+            access_log=False,
+            lifespan="off",
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=STOP_SECONDS,
+            backlog=1024,
+            ssl_certfile=str(cert_file),
+            ssl_keyfile=str(key_file),
+        )
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(_run(_Server(config, api, url), sock, store, registry, api.writer, namespace))
+    finally:
+        store.close()
+
+
+async def _run(
+    server: _Server, sock: socket.socket, store: Store, registry: Registry, writer: Writer, namespace: str
+) -> None:
+    controllers = Controllers(store, registry, writer)
+    _furnish(store, registry, writer, namespace)
+    controllers.look_at_everything()
+    task = asyncio.create_task(controllers.run())
+    try:
+        await server.serve(sockets=[sock])
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _listen(folder: Path, host: str, port: int) -> socket.socket:
+    memory = folder / "port"
+    remembered = port == 0 and memory.exists()
+    if remembered:
+        port = int(memory.read_text())
+    try:
+        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as exc:
+        raise StartError(f"The address {host} cannot be resolved: {exc.strerror}.") from exc
+    sock = socket.socket(info[0], socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(info[4])
+        sock.listen(1024)
+    except OSError as exc:
+        sock.close()
+        again = (
+            f" It was used before and kubeconfigs name it; end what holds it, or remove {memory}." if remembered else ""
+        )
+        raise StartError(f"Port {port} on {host} cannot be had: {exc.strerror}.{again}") from exc
+    sock.setblocking(False)
+    certs.write_private(memory, str(sock.getsockname()[1]).encode())
+    return sock
+
+
+def _furnish(store: Store, registry: Registry, writer: Writer, namespace: str) -> None:
+    """What a cluster has from the start; each piece is made when it is missing."""
+    options = Options(manager="devstack", validation="Ignore")
+
+    def ensure(storage: str, body: dict[str, Any]) -> None:
+        resource = registry.by_storage(storage)
+        if resource is not None and store.get(storage, "", body["metadata"]["name"]) is None:
+            writer.create(resource, "", body, options)
+
+    for name in ("default", "kube-system", namespace):
+        ensure("namespaces", {"metadata": {"name": name}})
+    for definition in issuer_definitions():
+        ensure(DEFINITIONS, orjson.loads(orjson.dumps(definition)))
+    if store.get("nodes", "", NODE) is None:
+        labels = {
+            "kubernetes.io/hostname": NODE,
+            "kubernetes.io/os": "linux",
+            "node-role.kubernetes.io/control-plane": "",
+        }
+        ensure("nodes", {"metadata": {"name": NODE, "labels": labels}, "spec": {}})
+        capacity = {"cpu": "8", "memory": "32Gi", "pods": "110"}
+        status = {
+            "capacity": capacity,
+            "allocatable": capacity,
+            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+            "addresses": [{"type": "Hostname", "address": NODE}],
+            "nodeInfo": {"kubeletVersion": "v1.32.0", "osImage": "development cluster", "architecture": "amd64"},
+        }
+        nodes = registry.by_storage("nodes")
+        if nodes is not None:
+            writer.patch(nodes, "", NODE, {"status": status}, "merge", "status", options)
