@@ -84,8 +84,8 @@ class RequestContextMiddleware:
         if is_machine_path(request.path_info):
             for name, value in _MACHINE_HEADERS.items():
                 response.headers.setdefault(name, value)
-        if request.method == "HEAD" and isinstance(response, HttpResponse):
-            _drop_body(response)
+        if isinstance(response, HttpResponse):
+            _measure(request, response)
         self._note(request, response, time.perf_counter() - started)
         return response
 
@@ -138,10 +138,17 @@ def _drain_quietly(request: HttpRequest) -> None:
         log.debug("body ended early")
 
 
-def _drop_body(response: HttpResponse) -> None:
-    length = response.headers.get("Content-Length") or str(len(response.content))
-    response.content = b""
-    response.headers["Content-Length"] = length
+def _measure(request: HttpRequest, response: HttpResponse) -> None:
+    """Content-Length for what has a body, so that nobody has to chunk it; HEAD keeps the length and loses the body."""
+    status = response.status_code
+    if status in (204, 304) or status < 200:
+        return
+    if "Content-Length" not in response.headers:
+        response.headers["Content-Length"] = str(len(response.content))
+    if request.method == "HEAD":
+        length = response.headers["Content-Length"]
+        response.content = b""
+        response.headers["Content-Length"] = length
 
 
 class ConsoleOnlyMiddleware:

@@ -211,6 +211,32 @@ if API_TOKEN and len(API_TOKEN) < 16:
 # Threads that one web process has for requests; at most half of them may wait for the cluster.
 WEB_THREADS = env.integer("OPENCRANE_WEB_THREADS", 16, minimum=4, maximum=256)
 
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts.authentication.BearerAuthentication",
+        "accounts.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.RolePermission"],
+    "DEFAULT_PARSER_CLASSES": ["opencrane.api.bodies.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "opencrane.api.schema.ApiSchema",
+    "EXCEPTION_HANDLER": "opencrane.api.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "COERCE_DECIMAL_TO_STRING": False,
+    "URL_FORMAT_OVERRIDE": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "OpenCrane",
+    "DESCRIPTION": "Control plane for AI agents on Kubernetes.",
+    "VERSION": "1.0.0",
+    "OAS_VERSION": "3.1.0",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "PREPROCESSING_HOOKS": ["opencrane.api.schema.keep_api_paths"],
+    "POSTPROCESSING_HOOKS": ["opencrane.api.schema.finish"],
+}
+
 # --- Repair --------------------------------------------------------------------------------------------------------
 
 REPAIR_WAIT_SECONDS = env.integer("OPENCRANE_REPAIR_WAIT_SECONDS", 10, minimum=0, maximum=60)

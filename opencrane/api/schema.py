@@ -70,6 +70,7 @@ def keep_api_paths(endpoints: list[Any], **_kwargs: Any) -> list[Any]:
 
 def finish(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
     """Postprocessing hook: security, closed request bodies, error responses, headers."""
+    _drop_enum_ids(result)
     schemas = result.setdefault("components", {}).setdefault("schemas", {})
     schemas.setdefault("Error", _ERROR)
     for path, item in result.get("paths", {}).items():
@@ -78,6 +79,17 @@ def finish(result: dict[str, Any], generator: Any, request: Any, public: bool) -
                 _finish_operation(path, method, operation, schemas)
     result["components"]["schemas"] = dict(sorted(schemas.items()))
     return result
+
+
+def _drop_enum_ids(node: Any) -> None:
+    """Enums stay where they are used: naming them apart, as spectacular's own hook does, collides sooner or later."""
+    if isinstance(node, dict):
+        node.pop("x-spec-enum-id", None)
+        for inner in node.values():
+            _drop_enum_ids(inner)
+    elif isinstance(node, list):
+        for inner in node:
+            _drop_enum_ids(inner)
 
 
 def _finish_operation(path: str, method: str, operation: dict[str, Any], schemas: dict[str, Any]) -> None:

@@ -66,6 +66,11 @@ class ApiViewSet(GenericViewSet[Any]):
     def get_permissions(self) -> list[Any]:
         return self._permissions
 
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        # Nothing varies by Accept, and Allow belongs to 405 and OPTIONS.
+        return {}
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         check_accept(request, self.produces)
         self.perform_authentication(request)
