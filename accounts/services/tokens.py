@@ -51,6 +51,21 @@ def issue_token(
         ForbiddenError: the role is more than the creator's.
         TokenExpiryPastError: `expires_at` is not in the future.
     """
+    return create_token(
+        name=name, role=role, owner=owner, expires_at=expires_at, creator_role=creator_role, actor=actor
+    )
+
+
+def create_token(
+    *,
+    name: str,
+    role: Role,
+    owner: str,
+    expires_at: datetime.datetime | None,
+    creator_role: Role,
+    actor: Actor,
+) -> IssuedToken:
+    """`issue_token` for callers that have a transaction of their own."""
     if role.rank > creator_role.rank:
         raise ForbiddenError(f"A token may not have more than your own role, {creator_role}.")
     if expires_at is not None and expires_at <= timezone.now():
