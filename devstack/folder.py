@@ -181,6 +181,12 @@ class DataFolder:
         os.replace(temporary, target)
         return target
 
+    def remember(self, name: str) -> bool:
+        """Note in the folder that something has happened. True when it had not before."""
+        marker = self._read_json(MARKER)
+        self.write_private(MARKER, json.dumps(marker | {name: True}) + "\n")
+        return name not in marker
+
     def remove(self, name: str) -> None:
         """Delete a file or a folder, if it is there."""
         target = self.path / name

@@ -85,7 +85,7 @@ def _stamp(environment: Path) -> dict[str, str]:
 
 def _is_current(root: Path, environment: Path, requirements: Requirements) -> bool:
     return (
-        (environment / "bin" / "python").exists()  # False, too, when the Python it links to was removed
+        os.path.exists(environment / "bin" / "python")  # False, too, when the Python it links to was removed
         and not (environment / ".opencrane-installing").exists()
         and _stamp(environment).get(requirements.value) == _hash(root, requirements)
     )
@@ -114,7 +114,7 @@ def _locked(root: Path) -> Iterator[None]:
 
 
 def _works(python: Path) -> bool:
-    if not python.exists():
+    if not os.path.exists(python):
         return False
     check = "import sys, pip; sys.exit(sys.version_info < (3, 11))"
     return subprocess.run([python, "-c", check], capture_output=True, check=False).returncode == 0

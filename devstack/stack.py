@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from devstack import postgres, sessions, valkey
@@ -40,6 +40,11 @@ class Stack:
         self.env: dict[str, str] = os.environ | {RUN_MARKER: str(folder.path)}
         self.embedded: list[str] = []
 
+    @property
+    def is_all_embedded(self) -> bool:
+        """Nothing was replaced by something of the caller's."""
+        return len(self.embedded) == 3
+
     def start_services(self, *, replaceable: bool = True, cluster: bool = True) -> None:
         """Start PostgreSQL, Valkey and the development cluster, each unless the environment names one already.
 
@@ -49,19 +54,24 @@ class Stack:
         """
         _end_leftovers(self.folder.path)
         given = self.env if replaceable else {}
+        # The slowest of the three goes first and is waited for last.
+        finish_cluster = None
+        if cluster and not given.get("KUBECONFIG") and not (replaceable and in_cluster()):
+            finish_cluster = self._start_cluster()
+        else:
+            self.folder.remove("kubeconfig")
         if not given.get("DATABASE_URL"):
             self.env["DATABASE_URL"] = postgres.start(self.supervisor, self.folder, throw_away=self.throw_away)
             self.embedded.append("postgres")
         if not given.get("REDIS_URL"):
             self.env["REDIS_URL"] = valkey.start(self.supervisor, self.folder)
             self.embedded.append("valkey")
-        if cluster and not given.get("KUBECONFIG") and not (replaceable and in_cluster()):
-            self._start_cluster()
+        if finish_cluster is not None:
+            finish_cluster()
             self.embedded.append("cluster")
-        else:
-            self.folder.remove("kubeconfig")
 
-    def _start_cluster(self) -> None:
+    def _start_cluster(self) -> Callable[[], None]:
+        """Start the development cluster. Returns what waits for it and makes it known."""
         data = self.folder.path / "cluster"
         data.mkdir(mode=0o700, exist_ok=True)
         host, port = loopback(), self.folder.port("cluster")
@@ -76,10 +86,14 @@ class Stack:
             ready=lambda: (data / "kubeconfig").exists() and _listens(host, port),
         )  # fmt: skip
         self.supervisor.start(service)
-        self.supervisor.wait_ready("cluster")
-        kubeconfig = self.folder.write_private("kubeconfig", (data / "kubeconfig").read_text(encoding="utf-8"))
-        self.env["KUBECONFIG"] = str(kubeconfig)
-        self.env.pop("NAMESPACE", None)  # The kubeconfig's context names it.
+
+        def finish() -> None:
+            self.supervisor.wait_ready("cluster")
+            kubeconfig = self.folder.write_private("kubeconfig", (data / "kubeconfig").read_text(encoding="utf-8"))
+            self.env["KUBECONFIG"] = str(kubeconfig)
+            self.env.pop("NAMESPACE", None)  # The kubeconfig's context names it.
+
+        return finish
 
     def settings(self, *, hosts: tuple[str, ...] = ()) -> dict[str, str]:
         """The environment of the product's processes; what the caller has set stays."""

@@ -104,54 +104,84 @@ class Up:
 
     # --- Before the first request ----------------------------------------------------------------------------------
 
-    def prepare(self, *, demo: bool) -> None:
-        """Start the services and bring database, cluster and static files up to this version."""
+    def start_services(self) -> None:
+        """Start what the product needs."""
         self.stack.start_services()
         self.env = self.stack.settings(hosts=self.address.names)
         self.stack.write_environment(self.env)
-        with ThreadPoolExecutor(3) as pool:
-            steps = [pool.submit(step) for step in (self._database, self._definitions, self._static_files)]
-        for done in steps:
-            done.result()
-        if demo:
-            self._manage("demo", "demo")
 
-    def _manage(self, name: str, *arguments: str, extra: dict[str, str] | None = None) -> str:
-        began = time.monotonic()
-        argv = python("manage.py", *arguments, "--no-color")
-        said = self.supervisor.run(name, argv, env=self.env | (extra or {}), cwd=ROOT)
-        self.output.line("dev", f"{name}: done in {time.monotonic() - began:.1f} s")
-        return said
+    def prepare(self) -> None:
+        """Bring database, cluster and static files up to this version of the code."""
+        commands = [
+            ["migrate", "--noinput"],
+            ["install_crds"],
+            ["bootstrap", "--admin-user", ADMIN, "--credentials", str(self.folder.path / "credentials.json")],
+        ]
+        static = self._static_files_to_make()
+        if static:
+            commands.append(["collectstatic", "--noinput"])
+        self._manage(commands)
+        if static:
+            static.write_text(_fingerprint("*/static/**/*"), encoding="ascii")
+        self.folder.write_private("prepared", self._preparation())
 
-    def _database(self) -> None:
-        self._manage("migrate", "migrate", "--noinput")
-        password = {"OPENCRANE_BOOTSTRAP_ADMIN_PASSWORD": self.folder.secrets.admin_password}
-        credentials = str(self.folder.path / "credentials.json")
-        self._manage("bootstrap", "bootstrap", "--admin-user", ADMIN, "--credentials", credentials, extra=password)
-
-    def _definitions(self) -> None:
-        self._manage("crds", "install_crds")
-
-    def _static_files(self) -> None:
-        target = ROOT / "staticfiles"
-        stamp, wanted = target / ".stamp", _fingerprint_of_static_files()
+    def is_prepared(self) -> bool:
+        """Whether the last run prepared the same databases with the same code, so that serving need not wait."""
         try:
-            if stamp.read_text(encoding="ascii") == wanted:
-                return
-        except OSError:
+            prepared = (self.folder.path / "prepared").read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError):
+            return False
+        return self.stack.is_all_embedded and prepared == self._preparation()
+
+    def fill_in_demo(self) -> None:
+        """Make the small company of `--demo`."""
+        self._manage([["demo"]])
+
+    def _preparation(self) -> str:
+        return _fingerprint("*/migrations/*.py", "deploy/crds/*", "*/static/**/*")
+
+    def _manage(self, commands: list[list[str]]) -> None:
+        arguments = [word for command in commands for word in ("--", *command)][1:]
+        env = self.env | {
+            "DJANGO_SETTINGS_MODULE": "opencrane.settings",
+            "OPENCRANE_BOOTSTRAP_ADMIN_PASSWORD": self.folder.secrets.admin_password,
+        }
+        began = time.monotonic()
+        self.supervisor.run("prepare", python("-m", "devstack.prepare", *arguments), env=env, cwd=ROOT)
+        names = ", ".join(command[0] for command in commands)
+        self.output.line("dev", f"{names}: done in {time.monotonic() - began:.1f} s")
+
+    def _static_files_to_make(self) -> Path | None:
+        """The stamp to write once they are made; None when they are up to date or cannot be written."""
+        target = ROOT / "staticfiles"
+        stamp = target / ".stamp"
+        try:
+            if stamp.read_text(encoding="ascii") == _fingerprint("*/static/**/*"):
+                return None
+        except (OSError, UnicodeDecodeError):
             pass
         if not os.access(target if target.exists() else ROOT, os.W_OK):
             self.output.line("dev", f"{target} cannot be written: the console's styles may be missing or old")
-            return
-        self._manage("static", "collectstatic", "--noinput")
-        stamp.write_text(wanted, encoding="ascii")
+            return None
+        return stamp
 
     # --- Running ---------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start what serves and works."""
-        for service in self.services():
+    def serve(self) -> None:
+        """Start what serves and works, and wait until /readyz is green; go on waiting when that takes long."""
+        first, later = self.services()[:2], self.services()[2:]
+        for service in first:
             self.supervisor.start(service)
+        self.supervisor.wait_ready("web")
+        # Python's imports keep both cores busy: what no request waits for comes after what all wait for.
+        for service in later:
+            self.supervisor.start(service)
+        complain_at = time.monotonic() + READY_SECONDS
+        while (problem := self._problem()) is not None:
+            if time.monotonic() > complain_at:
+                self.output.line("dev", f"not ready yet: {problem}")
+                complain_at = time.monotonic() + READY_SECONDS
+            self.supervisor.pause(0.1)
 
     def services(self) -> list[Service]:
         """The processes of the product."""
@@ -163,50 +193,58 @@ class Up:
             "--workers", "1", "--blocking-threads", self.env["OPENCRANE_WEB_THREADS"], "--no-ws",
             "--log-level", "warning", "opencrane.wsgi:application",
         )  # fmt: skip
+        # Celery's advice against root is about pickles, which are not accepted; production is not root.
+        quiet = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"}
         return [
-            self._service("web", web, self._is_listening),
-            self._service("worker", python(*celery, "worker", "-n", "sync@%h", "-Q", "sync", "-c", "2", *worker)),
-            self._service("jobs", python(*celery, "worker", "-n", "jobs@%h", "-Q", "default", "-c", "1", *worker)),
+            self._service("web", web, self._answers, noise=("Configuration allows spawning up to",)),
+            self._service(
+                "worker", python(*celery, "worker", "-n", "sync@%h", "-Q", "sync", "-c", "2", *worker), extra=quiet
+            ),
+            self._service(
+                "jobs", python(*celery, "worker", "-n", "jobs@%h", "-Q", "default", "-c", "1", *worker), extra=quiet
+            ),
             self._service("beat", python(*celery, "beat", "-S", "celery.beat:Scheduler", "--loglevel", "WARNING")),
             self._service("projector", python("manage.py", "projector")),
         ]
 
-    def _service(self, name: str, argv: list[str], ready: Callable[[], bool] | None = None) -> Service:
-        return Service(name=name, argv=argv, env=self.env, cwd=ROOT, ready=ready)
+    def _service(
+        self,
+        name: str,
+        argv: list[str],
+        ready: Callable[[], bool] | None = None,
+        *,
+        extra: dict[str, str] | None = None,
+        noise: tuple[str, ...] = (),
+    ) -> Service:
+        env = self.env | (extra or {})
+        return Service(name=name, argv=argv, env=env, cwd=ROOT, ready=ready, noise=(*noise, "Warm shutdown"))
 
-    def _is_listening(self) -> bool:
-        try:
-            with socket.create_connection((self.address.reachable, self.address.port), timeout=1):
-                return True
-        except OSError:
-            return False
-
-    def wait_ready(self) -> None:
-        """Wait until /readyz is green; say so when that takes long, and go on waiting."""
-        self.supervisor.wait_ready("web")
-        complain_at = time.monotonic() + READY_SECONDS
-        while (problem := self._problem()) is not None:
-            if time.monotonic() > complain_at:
-                self.output.line("dev", f"not ready yet: {problem}")
-                complain_at = time.monotonic() + READY_SECONDS
-            self.supervisor.pause(0.1)
-
-    def _problem(self) -> str | None:
+    def _get(self, path: str) -> tuple[int, str]:
         connection = http.client.HTTPConnection(self.address.reachable, self.address.port, timeout=10)
         try:
-            connection.request("GET", "/readyz")
+            connection.request("GET", path)
             response = connection.getresponse()
-            text = response.read(4000).decode("utf-8", "replace")
-        except (OSError, http.client.HTTPException) as exc:
-            return f"/readyz does not answer ({exc})"
+            return response.status, response.read(4000).decode("utf-8", "replace")
         finally:
             connection.close()
-        return None if response.status == 200 else f"/readyz says {response.status} {' '.join(text.split())}"
+
+    def _answers(self) -> bool:
+        try:
+            return self._get("/healthz")[0] == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def _problem(self) -> str | None:
+        try:
+            status, text = self._get("/readyz")
+        except (OSError, http.client.HTTPException) as exc:
+            return f"/readyz does not answer ({exc})"
+        return None if status == 200 else f"/readyz says {status} {' '.join(text.split())}"
 
     def announce(self) -> None:
         """Write credentials.json and say where everything is; the secrets themselves only the first time."""
         path = self.folder.path / "credentials.json"
-        first = not path.exists()
+        first = self.folder.remember("announced")
         credentials = {
             "url": self.address.url,
             "token": self.env["OPENCRANE_API_TOKEN"],
@@ -232,12 +270,12 @@ class Up:
         say(f"ready: {self.address.url}")
 
 
-def _fingerprint_of_static_files() -> str:
+def _fingerprint(*patterns: str) -> str:
+    """Changes with the locked packages and with the matching files of the checkout."""
     digest = hashlib.sha256((ROOT / "requirements.txt").read_bytes())
-    for app in sorted(ROOT.glob("*/static")):
-        for file in sorted(path for path in app.rglob("*") if path.is_file()):
-            found = file.stat()
-            digest.update(f"{file.relative_to(ROOT)} {found.st_size} {found.st_mtime_ns}\n".encode())
+    for path in sorted(path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()):
+        found = path.stat()
+        digest.update(f"{path.relative_to(ROOT)} {found.st_size} {found.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
@@ -252,9 +290,17 @@ def main() -> int:
     try:
         with supervised(arguments.data) as (folder, supervisor):
             run = Up(folder, supervisor, listening_address(arguments.host, arguments.port))
-            run.prepare(demo=arguments.demo)
-            run.start()
-            run.wait_ready()
+            run.start_services()
+            if run.is_prepared():
+                with ThreadPoolExecutor(1) as pool:
+                    checking = pool.submit(run.prepare)
+                    run.serve()
+                checking.result()
+            else:
+                run.prepare()
+                run.serve()
+            if arguments.demo:
+                run.fill_in_demo()
             run.announce()
             supervisor.stop.wait()
             supervisor.output.line("dev", "stopping")
