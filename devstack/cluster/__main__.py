@@ -7,6 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
+from devstack.cluster.folder import DataFolder, FolderError
 from devstack.cluster.server import StartError, serve
 
 
@@ -19,8 +20,8 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        serve(arguments.data, arguments.host, arguments.port, arguments.namespace)
-    except StartError as exc:
+        serve(DataFolder(arguments.data), arguments.host, arguments.port, arguments.namespace)
+    except (FolderError, StartError) as exc:
         print(exc, file=sys.stderr)
         return 1
     return 0

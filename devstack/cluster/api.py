@@ -294,10 +294,7 @@ class Api:
             wanted = request.document()
         elif request.method == "PATCH":
             patch = http.parse_yaml(request.body)
-            if isinstance(patch, list):
-                wanted = patches.json_patch(scale, patch)
-            else:
-                wanted = patches.merge_patch(scale, patch)
+            wanted = (patches.json_patch if isinstance(patch, list) else patches.merge_patch)(scale, patch)
         else:
             raise errors.method_not_allowed()
         if not isinstance(wanted, dict) or not isinstance(wanted.get("spec", {}), dict):
@@ -457,8 +454,8 @@ class Api:
             raise errors.bad_request("continue key is not valid") from None
         if rv < shelf.floor:
             raise errors.gone(
-                "The provided continue parameter is too old to display a consistent list result. You can start a new list"
-                " without the continue parameter."
+                "The provided continue parameter is too old to display a consistent list result. You can start a new"
+                " list without the continue parameter."
             )
         return rv, after, left if isinstance(left, int) else None
 

@@ -1,4 +1,4 @@
-"""Defaults and the basic checks of the built-in kinds. Light: enough that a manifest which passes here is no nonsense."""
+"""Defaults and basic checks of the built-in kinds: enough that a manifest which passes here is no nonsense."""
 
 from __future__ import annotations
 
@@ -145,8 +145,8 @@ def _config_map(obj: Object, old: Object | None) -> list[Cause]:
     for value in (obj.get("data") or {}).values():
         if not isinstance(value, str):
             raise bad_request(
-                'ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal value into Go struct'
-                " field ConfigMap.data of type string"
+                'ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal value into Go'
+                " struct field ConfigMap.data of type string"
             )
     if old is not None and old.get("immutable") and not same(old.get("data"), obj.get("data")):
         return [Cause("FieldValueForbidden", "data", "Forbidden: field is immutable when `immutable` is set")]

@@ -1,31 +1,24 @@
-"""The cluster's own certificate authority, its server certificate, and the kubeconfig that trusts it."""
+"""The cluster's own certificate authority and its server certificate.
+
+A module of its own, imported only when something is to be made: x509 costs a tenth of a second to import.
+"""
 
 from __future__ import annotations
 
-import base64
 import ipaddress
-import os
+import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from devstack.cluster.folder import DataFolder, write_private
+
 _PEM = serialization.Encoding.PEM
 _YEARS = timedelta(days=3650)
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
-    draft = path.with_name(path.name + ".new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(data)
-    draft.replace(path)
+_RENEW = timedelta(days=60)
 
 
 def _name(common: str) -> x509.Name:
@@ -63,12 +56,12 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
     )
 
 
-def ensure_certificates(folder: Path, host: str) -> tuple[Path, Path, Path]:
-    """The paths of CA certificate, server certificate and server key, made when they are missing or lack `host`.
+def make_certificates(folder: DataFolder, host: str) -> None:
+    """Make a server certificate for `host`, and first the CA when there is none.
 
-    A new server certificate comes from the same CA, so that existing kubeconfigs stay good.
+    The CA stays, so that existing kubeconfigs stay good.
     """
-    ca_file, ca_key_file = folder / "ca.crt", folder / "ca.key"
+    ca_file, ca_key_file = folder.ca, folder.ca_key
     if not (ca_file.exists() and ca_key_file.exists()):
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
@@ -80,29 +73,26 @@ def ensure_certificates(folder: Path, host: str) -> tuple[Path, Path, Path]:
         )
         write_private(ca_key_file, _key_pem(key))
         write_private(ca_file, certificate.public_bytes(_PEM))
-    file, key_file = folder / "server.crt", folder / "server.key"
-    names = _subject_names(host)
-    if not (file.exists() and key_file.exists() and _covers(file, names, ca_file)):
-        ca = x509.load_pem_x509_certificate(ca_file.read_bytes())
-        ca_key = serialization.load_pem_private_key(ca_key_file.read_bytes(), password=None)
-        if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
-            raise TypeError(f"{ca_key_file} is no EC key")
-        key = ec.generate_private_key(ec.SECP256R1())
-        issuer_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
-        certificate = (
-            _builder("development cluster", "development cluster CA", key)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(authority=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_id), critical=False)
-            .sign(ca_key, hashes.SHA256())
-        )
-        if certificate.issuer != ca.subject:
-            raise ValueError(f"{ca_file} is not ours")
-        write_private(key_file, _key_pem(key))
-        write_private(file, certificate.public_bytes(_PEM))
-    return ca_file, file, key_file
+    ca = x509.load_pem_x509_certificate(ca_file.read_bytes())
+    ca_key = serialization.load_pem_private_key(ca_key_file.read_bytes(), password=None)
+    if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
+        raise TypeError(f"{ca_key_file} is no EC key")
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
+    certificate = (
+        _builder("development cluster", "development cluster CA", key)
+        .add_extension(x509.SubjectAlternativeName(_subject_names(host)), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(authority=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_id), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    if certificate.issuer != ca.subject:
+        raise ValueError(f"{ca_file} is not ours")
+    write_private(folder.server_key, _key_pem(key))
+    write_private(folder.server, certificate.public_bytes(_PEM))
+    folder.note_certificates(host, time.time() + _YEARS.total_seconds() - _RENEW.total_seconds())
 
 
 def _subject_names(host: str) -> list[x509.GeneralName]:
@@ -116,29 +106,3 @@ def _subject_names(host: str) -> list[x509.GeneralName]:
     except ValueError:
         own = x509.DNSName(host)
     return names if own in names else [*names, own]
-
-
-def _covers(file: Path, names: list[x509.GeneralName], ca_file: Path) -> bool:
-    certificate = x509.load_pem_x509_certificate(file.read_bytes())
-    present = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    try:
-        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(ca_file.read_bytes()))
-    except (ValueError, TypeError):
-        return False
-    fresh = certificate.not_valid_after_utc > datetime.now(UTC) + timedelta(days=30)
-    return fresh and all(name in list(present) for name in names)
-
-
-def write_kubeconfig(path: Path, url: str, ca: bytes, token: str, namespace: str) -> None:
-    name = "opencrane-development"
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [
-            {"name": name, "cluster": {"server": url, "certificate-authority-data": base64.b64encode(ca).decode()}}
-        ],
-        "users": [{"name": name, "user": {"token": token}}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": namespace}}],
-        "current-context": name,
-    }
-    write_private(path, yaml.safe_dump(config, sort_keys=False).encode())

@@ -1,7 +1,7 @@
 """Just enough of the controllers that the cluster lives: namespaces, garbage collection, Deployments, pods, claims.
 
-Level-triggered: the store tells what changed, each piece of work looks at how things are now. At start everything is looked
-at once, so that what a killed process left half done is finished.
+Level-triggered: the store tells what changed, each piece of work looks at how things are now. At start everything is
+looked at once, so that what a killed process left half done is finished.
 """
 
 from __future__ import annotations

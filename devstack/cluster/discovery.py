@@ -177,7 +177,7 @@ def openapi_index(registry: Registry) -> Object:
 
 
 def openapi_document(registry: Registry, group: str, version: str) -> Object | None:
-    """One group and version for kubectl: paths with their kinds and `fieldValidation`, and the schemas of custom kinds."""
+    """One group and version for kubectl: paths with kinds and `fieldValidation`, and the schemas of custom kinds."""
     resources = [r for r in registry if (r.group, r.version) == (group, version)]
     known = group_versions(registry).get(group, [])
     if version not in known:

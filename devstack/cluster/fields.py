@@ -1,7 +1,7 @@
 """Sets of field paths, as `managedFields` keeps them, and the types that say how a value splits into fields.
 
-A set is held in the very shape of `fieldsV1`: nested dictionaries, where an entry is a *member* when it is empty or holds
-the key ".". So nothing is converted on the way in or out. Sets are never changed in place, parts are shared.
+A set is held in the very shape of `fieldsV1`: nested dictionaries, where an entry is a *member* when it is empty or
+holds the key ".". So nothing is converted on the way in or out. Sets are never changed in place, parts are shared.
 
 Source: sigs.k8s.io/structured-merge-diff v4, packages fieldpath and typed.
 """
@@ -284,10 +284,8 @@ def without(fields: Set, *paths: tuple[str, ...]) -> Set:
         inner = without(head, path[1:])
         if inner is head:
             continue
-        if inner:
-            fields = {**fields, path[0]: inner}
-        else:
-            fields = {k: v for k, v in fields.items() if k != path[0]}
+        rest = {k: v for k, v in fields.items() if k != path[0]}
+        fields = {**rest, path[0]: inner} if inner else rest
     return fields
 
 

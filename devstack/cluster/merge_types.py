@@ -52,9 +52,9 @@ POD_STATUS = mapping(
 POD_TEMPLATE = mapping(metadata=METADATA, spec=POD_SPEC)
 
 
-def whole(spec: Type = ANY, status: Type | None = None, **fields: Type) -> Type:
+def whole(spec: Type = ANY, status: Type | None = None) -> Type:
     """The type of an object from those of its parts."""
-    root = mapping(metadata=METADATA, **fields)
+    root = mapping(metadata=METADATA)
     if spec is not ANY:
         root.fields["spec"] = spec
     root.fields["status"] = status or mapping(conditions=CONDITIONS)

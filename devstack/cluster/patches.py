@@ -162,7 +162,7 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def strategic_patch(target: Any, patch: Any, type_: Type) -> Any:
-    """Kubernetes' own merge: keyed lists merge by key, `$patch`, `$deleteFromPrimitiveList` and `$retainKeys` obeyed."""
+    """Kubernetes' own merge: keyed lists merge by key, `$patch` and its like are obeyed."""
     if not isinstance(patch, dict):
         return patch
     directive = patch.get("$patch")

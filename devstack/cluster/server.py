@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
+import gc
 import logging
-import os
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import orjson
 import uvicorn
 
-from devstack.cluster import certs
 from devstack.cluster.api import Api
 from devstack.cluster.controllers import DEFINITIONS, NODE, Controllers
+from devstack.cluster.folder import DataFolder, write_private
 from devstack.cluster.kinds import Registry, issuer_definitions
 from devstack.cluster.store import Store
 from devstack.cluster.tokens import Tokens
@@ -64,32 +62,30 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(folder: Path, host: str, port: int, namespace: str) -> None:
+def serve(folder: DataFolder, host: str, port: int, namespace: str) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
-        folder: holds everything; made when missing.
         host: the address to listen on.
         port: 0 for the one used before, or at first a free one.
         namespace: made at first start, and the default of the kubeconfig.
 
     Raises:
-        StartError: the folder or the port cannot be had.
+        StartError: the port cannot be had.
     """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as exc:
-        raise StartError(f"The data folder {folder} cannot be used: {exc.strerror}.") from exc
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        raise StartError(f"Another development cluster already runs on {folder}.") from exc
     sock = _listen(folder, host, port)
     port = sock.getsockname()[1]
     url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
-    ca_file, cert_file, key_file = certs.ensure_certificates(folder, host)
-    store = Store(folder / "objects.sqlite3")
+    if not folder.has_certificates(host):
+        from devstack.cluster.certs import make_certificates
+
+        make_certificates(folder, host)
+    # Loading makes objects that stay: collecting garbage meanwhile, or ever looking at them again, is time lost.
+    gc.disable()
+    store = Store(folder.objects)
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
+    gc.enable()
     try:
         registry = Registry()
         for entry in store.shelf(DEFINITIONS).slice(None, None):
@@ -97,9 +93,9 @@ def serve(folder: Path, host: str, port: int, namespace: str) -> None:
         tokens = Tokens(folder, store)
         api = Api(store, registry, tokens)
         api.address = url.removeprefix("https://")
-        certs.write_kubeconfig(folder / "kubeconfig", url, ca_file.read_bytes(), tokens.admin_token, namespace)
+        folder.write_kubeconfig(url, tokens.admin_token, namespace)
         config = uvicorn.Config(
-            api,  # type: ignore[arg-type]
+            api,
             log_level="error",
             access_log=False,
             lifespan="off",
@@ -112,8 +108,8 @@ def serve(folder: Path, host: str, port: int, namespace: str) -> None:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=STOP_SECONDS,
             backlog=1024,
-            ssl_certfile=str(cert_file),
-            ssl_keyfile=str(key_file),
+            ssl_certfile=str(folder.server),
+            ssl_keyfile=str(folder.server_key),
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(_run(_Server(config, api, url), sock, store, registry, api.writer, namespace))
@@ -136,8 +132,8 @@ async def _run(
             await task
 
 
-def _listen(folder: Path, host: str, port: int) -> socket.socket:
-    memory = folder / "port"
+def _listen(folder: DataFolder, host: str, port: int) -> socket.socket:
+    memory = folder.port
     remembered = port == 0 and memory.exists()
     if remembered:
         port = int(memory.read_text())
@@ -157,7 +153,7 @@ def _listen(folder: Path, host: str, port: int) -> socket.socket:
         )
         raise StartError(f"Port {port} on {host} cannot be had: {exc.strerror}.{again}") from exc
     sock.setblocking(False)
-    certs.write_private(memory, str(sock.getsockname()[1]).encode())
+    write_private(memory, str(sock.getsockname()[1]).encode())
     return sock
 
 

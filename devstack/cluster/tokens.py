@@ -1,4 +1,4 @@
-"""Who is calling: the administrator's bearer token, and signed tokens of ServiceAccounts (TokenRequest, TokenReview)."""
+"""Who is calling: the administrator's bearer token, or a signed token of a ServiceAccount."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import secrets
 import time
 import uuid
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from devstack.cluster.certs import write_private
+from devstack.cluster.folder import DataFolder, write_private
 from devstack.cluster.store import Store
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -62,9 +61,9 @@ def _unb64(text: str) -> bytes:
 class Tokens:
     """Signs and checks tokens with a key kept in the data folder."""
 
-    def __init__(self, folder: Path, store: Store) -> None:
+    def __init__(self, folder: DataFolder, store: Store) -> None:
         self._store = store
-        key_file = folder / "service-account.key"
+        key_file = folder.account_key
         if not key_file.exists():
             made = ec.generate_private_key(ec.SECP256R1())
             encoding, no_password = serialization.Encoding.PEM, serialization.NoEncryption()
@@ -86,7 +85,7 @@ class Tokens:
             "x": _b64(x),
             "y": _b64(y),
         }
-        token_file = folder / "admin-token"
+        token_file = folder.admin_token
         if not token_file.exists():
             write_private(token_file, secrets.token_urlsafe(32).encode())
         self.admin_token = token_file.read_text().strip()

@@ -271,7 +271,8 @@ class Writer:
             if subresource:
                 raise errors.not_found(resource.group, resource.plural, name)
             if metadata.get("uid"):
-                why = f"uid mismatch: the provided object specified uid {metadata['uid']}, and no existing object was found"
+                given = f"the provided object specified uid {metadata['uid']}"
+                why = f"uid mismatch: {given}, and no existing object was found"
                 raise errors.conflict(resource.group, resource.plural, name, why)
             new, books = ssa.apply(None, config, resource.type, writer, timestamp(), options.force, ignored)
             return self._insert(resource, namespace, copy.deepcopy(new), books, options), True
@@ -350,8 +351,8 @@ class Writer:
         extra = set(metadata.get("finalizers") or ()) - set(before.get("finalizers") or ())
         if extra:
             shown = ", ".join(f'"{name}"' for name in sorted(extra))
-            why = f"Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers [{shown}]"
-            cause = Cause("FieldValueForbidden", "metadata.finalizers", why)
+            why = "no new finalizers can be added if the object is being deleted, found new finalizers"
+            cause = Cause("FieldValueForbidden", "metadata.finalizers", f"Forbidden: {why} [{shown}]")
             raise errors.invalid(resource.group, resource.kind, metadata["name"], [cause])
 
     # --- delete ---------------------------------------------------------------------------------------------------
@@ -366,8 +367,8 @@ class Writer:
             why = f"{what}: UID in precondition: {deletion.uid}, UID in object meta: {metadata['uid']}"
             raise errors.conflict(resource.group, resource.plural, name, why)
         if deletion.resource_version and deletion.resource_version != metadata["resourceVersion"]:
-            found = metadata["resourceVersion"]
-            why = f"{what}: ResourceVersion in precondition: {deletion.resource_version}, ResourceVersion in object meta: {found}"
+            wanted, found = deletion.resource_version, metadata["resourceVersion"]
+            why = f"{what}: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {found}"
             raise errors.conflict(resource.group, resource.plural, name, why)
         finalizers = list(metadata.get("finalizers") or ())
         dependents = self._store.dependents(metadata["uid"])
