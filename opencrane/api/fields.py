@@ -130,6 +130,7 @@ class MoneyField(serializers.DecimalField):
         kwargs.setdefault("min_value", Decimal(0))
         kwargs.setdefault("coerce_to_string", False)
         super().__init__(**kwargs)
+        self._most_digits: int = kwargs["max_digits"]
 
     def to_internal_value(self, data: Any) -> Decimal:
         if not isinstance(data, int | float) or isinstance(data, bool):
@@ -140,7 +141,9 @@ class MoneyField(serializers.DecimalField):
     def validate_precision(self, value: Decimal) -> Decimal:
         # 1e2 and 2.50 are numbers like any other: judge them without exponent and trailing zeros.
         plain = value.normalize()
-        if plain.as_tuple().exponent > 0:  # type: ignore[operator]
+        if plain.adjusted() >= self._most_digits:
+            self.fail("max_digits", max_digits=self._most_digits)
+        if plain == plain.to_integral_value():
             plain = plain.quantize(Decimal(1))
         return super().validate_precision(plain)
 
