@@ -1,10 +1,12 @@
 """`./dev services`: the embedded database and broker, started, killed, refused, and left behind."""
 
+import contextlib
 import os
-import secrets
+import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,6 @@ import pytest
 
 from devstack.tests.dev_process import (
     ROOT,
-    Dev,
     clean_environment,
     descendants,
     dev,
@@ -100,7 +101,7 @@ def test_a_killed_server_is_back_within_five_seconds(data: Path, program: str) -
 def test_a_busy_backend_does_not_keep_a_killed_database_away(data: Path) -> None:
     with dev(*services(data)) as running:
         running.wait_for(READY)
-        with psycopg.connect(variables(data)["DATABASE_URL"], autocommit=True) as connection:
+        with contextlib.closing(psycopg.connect(variables(data)["DATABASE_URL"])) as connection:
             backend = connection.info.backend_pid
             connection.pgconn.send_query(BUSY.encode())
             os.kill(running.child("bin/postgres"), signal.SIGKILL)
@@ -111,7 +112,7 @@ def test_a_busy_backend_does_not_keep_a_killed_database_away(data: Path) -> None
 def test_killing_the_supervisor_leaves_no_orphan(data: Path) -> None:
     with dev(*services(data)) as running:
         running.wait_for(READY)
-        with psycopg.connect(variables(data)["DATABASE_URL"], autocommit=True) as connection:
+        with contextlib.closing(psycopg.connect(variables(data)["DATABASE_URL"])) as connection:
             connection.pgconn.send_query(BUSY.encode())
             started = descendants(running.pid)
             os.kill(running.pid, signal.SIGKILL)
@@ -209,30 +210,56 @@ def test_an_old_python_is_named_in_a_sentence(data: Path) -> None:
     assert "OpenCrane needs Python 3.11 or newer" in result.stderr
 
 
-def _as_nobody() -> list[str]:
-    """How to run something as another user here; empty when that cannot be."""
-    prefix = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]
-    probe = [*prefix, str(ROOT / ".venv" / "bin" / "python"), "-c", ""]
-    try:
-        reachable = subprocess.run(probe, capture_output=True, check=False).returncode == 0
-    except OSError:
-        return []
-    return prefix if reachable else []
+AS_NOBODY = ("setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--")
+
+
+def environment_for_everybody(folder: Path) -> Path | None:
+    """An environment with our packages and a Python that other users can run; None where there is none."""
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    for python in (sys.executable, "/usr/bin/python3"):
+        environment = folder / "venv"
+        shutil.rmtree(environment, ignore_errors=True)
+        if subprocess.run([python, "-m", "venv", "--without-pip", environment], check=False).returncode != 0:
+            continue
+        own = environment / "lib" / Path(packages).parent.name / "site-packages"
+        if not own.exists():
+            continue  # another Python version than ours
+        own.rmdir()
+        own.symlink_to(packages)
+        shutil.copy(Path(packages).parents[2] / ".opencrane-stamp", environment)
+        # Through a shell: the kernel would still let root's setpriv start what nobody cannot.
+        probe = [
+            "/bin/sh",
+            "-c",
+            '"$0" -c "import psycopg" && test -r "$1"',
+            environment / "bin" / "python",
+            ROOT / "dev",
+        ]
+        if subprocess.run([*AS_NOBODY, *probe], capture_output=True, check=False).returncode == 0:
+            return environment
+    return None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests already run as a normal user")
-def test_a_normal_user_can_run_it() -> None:
-    prefix = _as_nobody()
-    if not prefix:
-        pytest.skip("NOT TESTED as a normal user: nobody may not read this checkout or its Python")
-    folder = Path(tempfile.gettempdir()) / f"oc-nobody-{secrets.token_hex(4)}"
-    env = clean_environment() | {"HOME": "/nonexistent"}
-    try:
-        running = Dev(*services(folder), env=env, prefix=prefix)
+def test_a_normal_user_can_run_it(data: Path) -> None:
+    folder = data.parent
+    folder.chmod(0o755)
+    environment = environment_for_everybody(folder)
+    if environment is None:
+        pytest.skip("NOT TESTED as a normal user: others may not read this checkout, or no Python for them is here")
+    own = folder / "own"
+    own.mkdir()
+    shutil.chown(own, "nobody")
+    env = clean_environment() | {
+        "HOME": "/nonexistent",
+        "PATH": "/usr/bin:/bin",
+        "OPENCRANE_VENV": str(environment),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    with dev(*services(own / "data"), env=env, prefix=AS_NOBODY) as running:
         running.wait_for(READY)
-        assert (folder / "secrets.json").owner() == "nobody"
+        assert (own / "data" / "secrets.json").owner() == "nobody"
+        assert Path(f"/proc/{running.child('bin/postgres')}").owner() == "nobody"
         started = descendants(running.pid)
         assert running.stop() == 0
-        assert [pid for pid in started if is_alive(pid)] == []
-    finally:
-        subprocess.run(["rm", "-rf", str(folder)], check=False)
+    assert [pid for pid in started if is_alive(pid)] == []
