@@ -18,16 +18,21 @@ from cluster.wait import own_connection
 _local = threading.local()
 
 
-def lock_key(kind: str, name: str) -> int:
-    """A signed 64-bit key for an object. By name, since a repair locks before there is a row."""
-    digest = hashlib.blake2b(f"{kind}/{name}".encode(), digest_size=8).digest()
+def lock_key(kind: str, what: str) -> int:
+    """A signed 64-bit key, the same in every process."""
+    digest = hashlib.blake2b(f"{kind}/{what}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 
 @contextmanager
-def object_lock(kind: str, name: str, *, wait_seconds: float = 0) -> Iterator[bool]:
-    """Hold the object's lock for the block; yields False when someone else has it (after `wait_seconds`)."""
-    key = lock_key(kind, name)
+def object_lock(kind: str, what: object, *, wait_seconds: float = 0) -> Iterator[bool]:
+    """Hold a lock for the block; yields False when someone else has it (after `wait_seconds`).
+
+    Args:
+        kind: name of the object's kind, or of the activity that only one may be at.
+        what: the row's id; for what has no row yet, its name.
+    """
+    key = lock_key(kind, str(what))
     held = _acquire(key, wait_seconds)
     try:
         yield held

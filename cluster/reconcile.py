@@ -17,6 +17,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
+from psycopg.types.json import Jsonb
 
 from cluster import replay
 from cluster.client import ClusterClient, cluster_client
@@ -25,7 +26,7 @@ from cluster.kinds import Kind, Spec, all_kinds, kind_named, row_id_of, same
 from cluster.locks import object_lock
 from cluster.models import ClusterHealth, Outcome, Revision, SyncedModel, Tombstone
 from cluster.resources import KubeObject
-from cluster.wait import announce
+from cluster.wait import CHANNEL, announce, announcement
 from opencrane.errors import ClusterRejectedError, ConflictError
 
 log = logging.getLogger(__name__)
@@ -66,11 +67,8 @@ def sync_object(kind_name: str, object_id: UUID) -> None:
     after the lock is released: a write that came in meanwhile found the lock taken and left it to us.
     """
     kind = kind_named(kind_name)
-    name = kind.model._default_manager.filter(pk=object_id).values_list("name", flat=True).first()
-    if name is None:
-        return
     while True:
-        with object_lock(kind.name, name) as held:
+        with object_lock(kind.name, object_id) as held:
             if not held:
                 return
             while _step(kind, object_id):
@@ -80,9 +78,13 @@ def sync_object(kind_name: str, object_id: UUID) -> None:
 
 
 def _is_due(kind: Kind[Any], object_id: UUID) -> bool:
-    return kind.model._default_manager.filter(
-        pk=object_id, observed_generation__lt=F("generation"), sync_not_before__lte=Now()
-    ).exists()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT 1 FROM {kind.model._meta.db_table}"  # noqa: S608 - a table of ours
+            " WHERE id = %s AND observed_generation < generation AND sync_not_before <= now()",
+            [object_id],
+        )
+        return cursor.fetchone() is not None
 
 
 def _step(kind: Kind[Any], object_id: UUID) -> bool:
@@ -111,8 +113,7 @@ def _step(kind: Kind[Any], object_id: UUID) -> bool:
     except ResourceGoneError as exc:
         detail = "Repair takes over what the cluster has; POST .../sync makes the resource again."
         return _take_back(kind, row, revisions, code=ConflictError.code, message=str(exc), detail=detail)
-    _confirm(attempt, live, confirmed)
-    return True
+    return _confirm(attempt, live, confirmed)
 
 
 # -- bringing the object up -------------------------------------------------------------------------------------------
@@ -150,7 +151,7 @@ def _create(attempt: Attempt) -> tuple[KubeObject, Spec]:
             _withdraw(attempt, live)
             raise NameTakenError(f"The cluster already has a {kind.name} named {row.name}.")
         raise KubeConflictError("the object appeared while it was being made")
-    if row_id_of(live) != str(row.pk):
+    if row_id_of(live) != str(row.pk) and live["metadata"]["uid"] != row.cluster_uid:
         raise NameTakenError(f"The cluster already has a {kind.name} named {row.name}.")
     if live["metadata"].get("deletionTimestamp"):
         raise KubeTransientError(f"{kind.name} {row.name} is still being deleted in the cluster")
@@ -257,7 +258,7 @@ def _delete(attempt: Attempt) -> bool:
         _drop(kind, locked)
         generations = {revision.generation for revision in attempt.revisions} | {locked.generation}
         _settle(kind, locked, confirmed=generations, rejected={})
-        _cluster_answered()
+        note_reachable()
     return False
 
 
@@ -271,25 +272,52 @@ def _drop(kind: Kind[Any], row: SyncedModel) -> None:
 # -- how a run ends ---------------------------------------------------------------------------------------------------
 
 
-def _confirm(attempt: Attempt, live: KubeObject, confirmed: Spec) -> None:
+# One statement, and so one round trip: this is the end of every write. Should its commit be lost with the machine, the
+# row is still ahead and the next run confirms it again; so it need not wait for the disk.
+_CONFIRM = """
+WITH fresh AS (
+    UPDATE {table} SET observed_generation = %(generation)s, confirmed_spec = %(spec)s, cluster_uid = %(uid)s,
+        resource_generation = %(resource_generation)s, sync_attempts = 0, sync_error = '', sync_failing_since = NULL,
+        sync_swept_at = NULL
+    WHERE id = %(id)s AND observed_generation < %(generation)s
+    RETURNING generation
+), ended AS (
+    DELETE FROM cluster_revision WHERE object_id = %(id)s AND generation = ANY(%(generations)s)
+        AND EXISTS (SELECT FROM fresh)
+), told AS (
+    INSERT INTO cluster_outcome (kind, object_id, generation, state, code, message, detail)
+    SELECT %(kind)s, %(id)s, number, 'confirmed', '', '', '' FROM unnest(%(generations)s) AS number
+    WHERE EXISTS (SELECT FROM fresh)
+    ON CONFLICT DO NOTHING
+)
+SELECT (SELECT generation FROM fresh), pg_notify(%(channel)s, %(payload)s),
+    EXISTS (SELECT FROM cluster_clusterhealth WHERE last_unreachable_at IS NOT NULL),
+    set_config('synchronous_commit', 'off', true)
+"""
+
+
+def _confirm(attempt: Attempt, live: KubeObject, confirmed: Spec) -> bool:
+    """Record that the cluster has what the row, as it was read, wants; True when the row has moved on since."""
     kind, row = attempt.kind, attempt.row
-    with transaction.atomic(durable=True), connection.cursor() as cursor:
-        # Should this commit be lost with the machine, the row is still ahead and the next run confirms it again.
-        cursor.execute("SET LOCAL synchronous_commit = off")
-        fresh = kind.model._default_manager.filter(pk=row.pk, observed_generation__lt=row.generation).update(
-            observed_generation=row.generation,
-            confirmed_spec=confirmed,
-            cluster_uid=live["metadata"]["uid"],
-            resource_generation=live["metadata"].get("generation", 0),
-            sync_attempts=0,
-            sync_error="",
-            sync_failing_since=None,
-            sync_swept_at=None,
-        )
-        if fresh:
-            generations = {revision.generation for revision in attempt.revisions} | {row.generation}
-            _settle(kind, row, confirmed=generations, rejected={})
-        _cluster_answered()
+    generations = sorted({revision.generation for revision in attempt.revisions} | {row.generation})
+    values = {
+        "id": row.pk,
+        "kind": kind.name,
+        "generation": row.generation,
+        "generations": generations,
+        "spec": Jsonb(confirmed),
+        "uid": live["metadata"]["uid"],
+        "resource_generation": live["metadata"].get("generation", 0),
+        "channel": CHANNEL,
+        "payload": announcement(row.pk, dict.fromkeys(generations, Outcome.State.CONFIRMED)),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_CONFIRM.format(table=kind.model._meta.db_table), values)
+        newest, _, was_away, _ = cursor.fetchone()
+    if was_away:
+        with transaction.atomic(durable=True):
+            note_reachable()
+    return newest is not None and newest > row.generation
 
 
 def _refused(kind: Kind[Any], row: SyncedModel, revisions: list[Revision], error: KubeRefusedError) -> bool:
@@ -340,7 +368,7 @@ def _drop_revisions(kind: Kind[Any], row: SyncedModel, refused: dict[int, str], 
                 locked.generation: message
             }
             _settle(kind, locked, confirmed=set(), rejected=rejected, code=code, detail=detail)
-            _cluster_answered()
+            note_reachable()
             return False
         survivors = [revision for revision in waiting if revision.generation not in refused]
         kind.assign(locked, replay.fold(waiting, survivors))
@@ -354,7 +382,7 @@ def _drop_revisions(kind: Kind[Any], row: SyncedModel, refused: dict[int, str], 
         confirmed = set() if survivors else {locked.generation}
         rejected = {revision.generation: refused[revision.generation] for revision in bad}
         _settle(kind, locked, confirmed=confirmed, rejected=rejected, code=code, detail=detail)
-        _cluster_answered()
+        note_reachable()
     return True
 
 
@@ -386,7 +414,7 @@ def _undo_delete(kind: Kind[Any], row: SyncedModel, revisions: list[Revision], m
         locked.save(update_fields=["deleting", "generation", "observed_generation"])
         rejected = {revision.generation: message for revision in marks}
         _settle(kind, locked, confirmed=set() if left else {locked.generation}, rejected=rejected)
-        _cluster_answered()
+        note_reachable()
     return True
 
 
@@ -444,7 +472,7 @@ def note_unreachable(error: str) -> None:
         )
 
 
-def _cluster_answered() -> None:
+def note_reachable() -> None:
     """The cluster answers again: forget that it was away, and try at once whatever was put off meanwhile."""
     recovered = ClusterHealth.objects.filter(pk=1, last_unreachable_at__isnull=False).update(
         unreachable_since=None, last_unreachable_at=None, error=""

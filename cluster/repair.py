@@ -67,19 +67,23 @@ def require_listing(counts: Comparison) -> None:
         )
 
 
-def plan(kind_name: str) -> list[Entry]:
-    """What a repair would do; changes nothing.
+def plan(kind_name: str, *, names: list[str] | None = None) -> list[Entry]:
+    """What a repair, of everything or only of `names`, would do; changes nothing.
 
     Raises:
         UpstreamError, ConflictError: as `found_drift` and `require_listing`.
     """
-    kind = kind_named(kind_name)
     mismatches, counts = found_drift(kind_name)
     require_listing(counts)
-    return [_planned(kind, mismatch) for mismatch in mismatches]
+    return [_planned(mismatch) for mismatch in _chosen(mismatches, names)]
 
 
-def _planned(kind: Kind[Any], mismatch: Mismatch) -> Entry:
+def _chosen(mismatches: list[Mismatch], names: list[str] | None) -> list[Mismatch]:
+    wanted = None if names is None else set(names)
+    return [mismatch for mismatch in mismatches if wanted is None or mismatch.name in wanted]
+
+
+def _planned(mismatch: Mismatch) -> Entry:
     if mismatch.issue == MISSING_PROJECTION:
         return Entry(mismatch.name, "created", "the cluster has a resource that has no row")
     if mismatch.issue == FIELD_MISMATCH:
@@ -105,19 +109,19 @@ def apply(
     kind = kind_named(kind_name)
     mismatches, counts = found_drift(kind_name)
     require_listing(counts)
-    chosen = [m for m in mismatches if names is None or m.name in set(names)]
+    chosen = _chosen(mismatches, names)
     on_start(len(chosen))
     for mismatch in chosen:
-        yield (
-            _planned(kind, mismatch)
-            if mismatch.issue not in {MISSING_PROJECTION, FIELD_MISMATCH}
-            else repair_one(kind, mismatch.name, actor=actor)
-        )
+        if mismatch.issue in {MISSING_PROJECTION, FIELD_MISMATCH}:
+            yield repair_one(kind, mismatch.name, actor=actor)
+        else:
+            yield _planned(mismatch)
 
 
 def repair_one(kind: Kind[Any], name: str, *, actor: Actor) -> Entry:
     """Bring one row in line with its resource, both read anew under the object's lock."""
-    with object_lock(kind.name, name, wait_seconds=LOCK_WAIT_SECONDS) as held:
+    known = kind.model._default_manager.filter(name=name).values_list("pk", flat=True).first()
+    with object_lock(kind.name, known or name, wait_seconds=LOCK_WAIT_SECONDS) as held:
         if not held:
             return Entry(name, "skipped", "a write to it is under way")
         try:

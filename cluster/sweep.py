@@ -11,17 +11,19 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from cluster.client import cluster_client
-from cluster.errors import KubeError
+from cluster.client import cluster_client, ping
+from cluster.errors import KubeError, KubeTransientError
 from cluster.intent import SYNC_TASK
 from cluster.kinds import Kind, all_kinds, kind_named, row_id_of
 from cluster.locks import object_lock
-from cluster.models import Outcome, Tombstone
+from cluster.models import ClusterHealth, Outcome, Tombstone
+from cluster.reconcile import note_reachable, note_unreachable
 from opencrane.tasks import enqueue_on_commit
 
 log = logging.getLogger(__name__)
 
 BATCH = 500
+PING_SECONDS = 2.0
 # A row is not swept twice while its message may still wait in the queue.
 SWEPT_FOR = timedelta(seconds=15)
 # The message of the write itself gets a moment to arrive first.
@@ -36,6 +38,7 @@ def sweep() -> int:
     with object_lock("sweep", "all") as held:
         if not held:
             return 0
+        _look_after_cluster()
         woken = sum(_wake_lagging(kind) for kind in all_kinds())
         _bury()
         return woken
@@ -59,24 +62,43 @@ def _wake_lagging(kind: Kind[Any]) -> int:
     return len(due)
 
 
+def _look_after_cluster() -> None:
+    """While the cluster is away, ask it again: writes are refused on that ground, and backoffs end when it is back."""
+    if not ClusterHealth.objects.filter(unreachable_since__isnull=False).exists():
+        return
+    try:
+        ping(PING_SECONDS)
+    except KubeTransientError as exc:
+        with transaction.atomic(durable=True):
+            note_unreachable(exc.message)
+    else:
+        with transaction.atomic(durable=True):
+            note_reachable()
+
+
 def _bury() -> None:
     """Delete resources that carry the id of a row that is gone."""
     now = timezone.now()
     for tombstone in Tombstone.objects.filter(next_check_at__lte=now).order_by("next_check_at")[:BATCH]:
-        kind = kind_named(tombstone.kind)
         try:
-            live = cluster_client().get(kind.resource, tombstone.name)
-            if live is not None and row_id_of(live) == str(tombstone.object_id):
-                if kind.model._default_manager.filter(cluster_uid=live["metadata"]["uid"]).exists():
-                    continue
-                log.warning("deleting %s %s, whose row is gone", kind.name, tombstone.name)
-                cluster_client().delete(kind.resource, tombstone.name, uid=live["metadata"]["uid"])
+            _remove_late_resource(tombstone)
         except KubeError as exc:
-            log.warning("could not look for %s %s: %s", kind.name, tombstone.name, exc.message)
+            log.warning("could not look for %s %s: %s", tombstone.kind, tombstone.name, exc.message)
             return
-        finally:
-            wait = TOMBSTONE_CHECKS[min(tombstone.checks, len(TOMBSTONE_CHECKS) - 1)]
-            Tombstone.objects.filter(pk=tombstone.pk).update(checks=F("checks") + 1, next_check_at=now + wait)
+        wait = TOMBSTONE_CHECKS[min(tombstone.checks, len(TOMBSTONE_CHECKS) - 1)]
+        Tombstone.objects.filter(pk=tombstone.pk).update(checks=F("checks") + 1, next_check_at=now + wait)
+
+
+def _remove_late_resource(tombstone: Tombstone) -> None:
+    kind = kind_named(tombstone.kind)
+    live = cluster_client().get(kind.resource, tombstone.name)
+    if live is None or row_id_of(live) != str(tombstone.object_id):
+        return
+    uid = live["metadata"]["uid"]
+    if kind.model._default_manager.filter(cluster_uid=uid).exists():
+        return
+    log.warning("deleting %s %s, whose row is gone", kind.name, tombstone.name)
+    cluster_client().delete(kind.resource, tombstone.name, uid=uid)
 
 
 def purge_expired() -> int:

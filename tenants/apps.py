@@ -6,6 +6,7 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         from cluster.kinds import register
+        from tenants import metrics  # noqa: F401  (registers its collectors)
         from tenants.services.kind import TENANT
 
         register(TENANT)

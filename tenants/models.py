@@ -27,7 +27,7 @@ class Tenant(SyncedModel):
     display_name = models.CharField(max_length=200)
     email = models.EmailField(max_length=254)
     team = models.CharField(max_length=63, blank=True, default="")
-    monthly_budget_usd = models.DecimalField(max_digits=12, decimal_places=4, null=True, blank=True)
+    monthly_budget_usd = models.DecimalField(max_digits=18, decimal_places=6, null=True, blank=True)
     resources: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
     skill_allowlist: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
     policy_ref = models.CharField(max_length=253, blank=True, default="")

@@ -1,0 +1,189 @@
+"""Bodies and answers of the tenants API."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from opencrane.api.fields import (
+    BooleanField,
+    DnsLabelField,
+    EmailField,
+    JsonObjectField,
+    LabelValueField,
+    MoneyField,
+    PatternField,
+    QuantityField,
+    StringField,
+    StringListField,
+)
+from opencrane.api.responses import to_json
+from opencrane.api.serializers import ResponseSerializer, StrictSerializer
+from tenants import rules
+from tenants.models import Phase
+from tenants.selectors import ORG_DATASETS, SYNC_STATES
+
+OPTIONAL: dict[str, Any] = {"required": False, "allow_null": True}
+
+
+class AmountField(QuantityField):
+    """A quantity; Kubernetes takes `cpu: 2` for `"2"`, and so do we."""
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        is_count = isinstance(data, int) and not isinstance(data, bool) and data >= 0
+        return super().run_validation(str(data) if is_count else data)
+
+
+class TenantResourcesSerializer(StrictSerializer):
+    cpu = AmountField(**OPTIONAL)
+    memory = AmountField(**OPTIONAL)
+
+
+class McpPolicySerializer(StrictSerializer):
+    allow = StringListField(**OPTIONAL)
+    deny = StringListField(**OPTIONAL)
+
+
+class _TenantFields(StrictSerializer):
+    """What both creating and changing a tenant take."""
+
+    team = LabelValueField(**OPTIONAL)
+    monthly_budget_usd = MoneyField(max_value=rules.BUDGET_MAX, **OPTIONAL)
+    resources = TenantResourcesSerializer(**OPTIONAL)
+    skill_allowlist = StringListField(
+        **OPTIONAL, help_text="Names of skills; absent means every skill the tenant is entitled to."
+    )
+    policy_ref = StringField(max_length=rules.ITEM_MAX, **OPTIONAL, help_text="Name of an AccessPolicy.")
+    config_overrides = JsonObjectField(**OPTIONAL)
+    openclaw_version = PatternField(rules.VERSION_PATTERN, "Has to be an image tag.", max_length=128, **OPTIONAL)
+    openclaw_image = PatternField(
+        rules.IMAGE_PATTERN, "Has to be an image reference.", max_length=rules.IMAGE_MAX, **OPTIONAL
+    )
+    cluster_tenant_ref = StringField(max_length=rules.ITEM_MAX, **OPTIONAL, help_text="Name of a ClusterTenant.")
+    mcp_policy = McpPolicySerializer(**OPTIONAL)
+    awareness_wave = StringField(max_length=rules.LABEL_MAX, **OPTIONAL)
+
+    def validate_resources(self, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        return _without_nulls(value)
+
+    def validate_mcp_policy(self, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        return _without_nulls(value)
+
+    def validate_config_overrides(self, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None and len(to_json(value)) > rules.OVERRIDES_MAX_BYTES:
+            raise serializers.ValidationError(f"Has to be at most {rules.OVERRIDES_MAX_BYTES} bytes of JSON.")
+        return value
+
+
+class CreateTenantSerializer(_TenantFields):
+    name = DnsLabelField(max_length=rules.NAME_MAX)
+    display_name = StringField(max_length=rules.DISPLAY_NAME_MAX)
+    email = EmailField()
+    suspended = BooleanField(required=False)
+
+    def validate_name(self, value: str) -> str:
+        if value in rules.RESERVED_NAMES:
+            raise serializers.ValidationError("This name is reserved.")
+        return value
+
+
+class UpdateTenantSerializer(_TenantFields):
+    """Only the fields that are present change; null clears an optional one."""
+
+    display_name = StringField(max_length=rules.DISPLAY_NAME_MAX, required=False)
+    email = EmailField(required=False)
+    suspended = BooleanField(required=False)
+
+
+class ReasonSerializer(StrictSerializer):
+    reason = StringField(max_length=500, **OPTIONAL, help_text="Why; goes into the audit trail.")
+
+
+class DatasetsSerializer(StrictSerializer):
+    """All four lists; `org` holds `default` whatever is sent."""
+
+    org = StringListField()
+    team = StringListField()
+    project = StringListField()
+    personal = StringListField()
+
+    def validate_org(self, value: list[str]) -> list[str]:
+        if not set(value) <= set(ORG_DATASETS):
+            raise serializers.ValidationError("May only hold the dataset `default`.")
+        return list(ORG_DATASETS)
+
+
+class RepairSerializer(StrictSerializer):
+    names = StringListField(
+        **OPTIONAL, max_items=10_000, help_text="Repair only these; absent or null means every mismatch."
+    )
+
+
+def _without_nulls(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if value is None else {key: item for key, item in value.items() if item is not None}
+
+
+# -- answers; selectors and views build them, these describe them -----------------------------------------------------
+
+
+class TenantItemSerializer(ResponseSerializer):
+    name = serializers.CharField()
+    display_name = serializers.CharField()
+    email = serializers.EmailField()
+    team = serializers.CharField(allow_null=True)
+    phase = serializers.ChoiceField(choices=Phase.choices)
+    ingress_host = serializers.CharField(allow_null=True)
+    suspended = serializers.BooleanField()
+    sync = serializers.ChoiceField(choices=SYNC_STATES, help_text="Whether the cluster has followed the row.")
+    created_at = serializers.DateTimeField()
+
+
+class SyncSerializer(ResponseSerializer):
+    state = serializers.ChoiceField(choices=SYNC_STATES)
+    generation = serializers.IntegerField()
+    observed_generation = serializers.IntegerField()
+    attempts = serializers.IntegerField()
+    error = serializers.CharField(allow_null=True)
+    failing_since = serializers.DateTimeField(allow_null=True)
+    next_attempt_at = serializers.DateTimeField(allow_null=True)
+
+
+class TenantSerializer(ResponseSerializer):
+    """A tenant: everything that can be written, and what the cluster says."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    display_name = serializers.CharField()
+    email = serializers.EmailField()
+    team = serializers.CharField(allow_null=True)
+    phase = serializers.ChoiceField(choices=Phase.choices)
+    ingress_host = serializers.CharField(allow_null=True)
+    suspended = serializers.BooleanField()
+    monthly_budget_usd = serializers.FloatField(allow_null=True)
+    resources = TenantResourcesSerializer(allow_null=True)
+    skill_allowlist = serializers.ListField(child=serializers.CharField(), allow_null=True)
+    policy_ref = serializers.CharField(allow_null=True)
+    config_overrides = JsonObjectField(allow_null=True)
+    openclaw_version = serializers.CharField(allow_null=True)
+    openclaw_image = serializers.CharField(allow_null=True)
+    cluster_tenant_ref = serializers.CharField(allow_null=True)
+    mcp_policy = McpPolicySerializer(allow_null=True)
+    awareness_wave = serializers.CharField(allow_null=True)
+    sync = SyncSerializer()
+    status = JsonObjectField(help_text="The custom resource's status as last seen.")
+    labels = JsonObjectField(help_text="The custom resource's labels as last seen.")
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class TenantStatusSerializer(ResponseSerializer):
+    name = serializers.CharField()
+    status = serializers.ChoiceField(choices=["created", "updated", "deleted", "suspended", "resumed"])
+
+
+class EffectiveContractSerializer(ResponseSerializer):
+    contract_id = serializers.CharField(help_text="SHA-256 of the canonical JSON of everything else.")
+    contract_version = serializers.CharField()
+    tenant = JsonObjectField()
+    awareness = JsonObjectField()
+    mcp = JsonObjectField()
+    skills = JsonObjectField()

@@ -1,0 +1,20 @@
+"""Routes under /api/v1."""
+
+from django.urls import path
+
+from tenants.api.viewsets import TenantViewSet
+
+urlpatterns = [
+    path("tenants", TenantViewSet.as_view({"get": "list", "post": "create"})),
+    path("tenants/drift", TenantViewSet.as_view({"get": "drift"})),
+    path("tenants/repair", TenantViewSet.as_view({"post": "repair"})),
+    path(
+        "tenants/<str:name>",
+        TenantViewSet.as_view({"get": "retrieve", "put": "update", "delete": "destroy"}),
+    ),
+    path("tenants/<str:name>/suspend", TenantViewSet.as_view({"post": "suspend"})),
+    path("tenants/<str:name>/resume", TenantViewSet.as_view({"post": "resume"})),
+    path("tenants/<str:name>/sync", TenantViewSet.as_view({"post": "sync"})),
+    path("tenants/<str:name>/datasets", TenantViewSet.as_view({"get": "datasets", "put": "datasets"})),
+    path("tenants/<str:name>/effective-contract", TenantViewSet.as_view({"get": "effective_contract"})),
+]

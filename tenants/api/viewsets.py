@@ -1,0 +1,173 @@
+"""The tenants API: parse, call one service, answer."""
+
+from functools import partial
+from typing import Any
+
+from django.http import HttpResponse
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.decorators import action
+
+from cluster.wait import Write
+from opencrane.api import params
+from opencrane.api.keyset import next_link
+from opencrane.api.responses import check_if_match, is_not_modified, json_response
+from opencrane.api.serializers import AcceptedSerializer, camelize
+from opencrane.api.viewsets import ApiRequest, ApiViewSet
+from operations import repairs
+from operations.driftschemas import DriftReportSerializer, RepairReportSerializer
+from operations.models import Job
+from tenants import selectors
+from tenants.api.serializers import (
+    CreateTenantSerializer,
+    DatasetsSerializer,
+    EffectiveContractSerializer,
+    ReasonSerializer,
+    RepairSerializer,
+    TenantItemSerializer,
+    TenantSerializer,
+    TenantStatusSerializer,
+    UpdateTenantSerializer,
+)
+from tenants.models import Phase
+from tenants.presentation import tenant_detail
+from tenants.services import datasets, lifecycle
+
+KIND = "Tenant"
+_TEXT_FILTERS = ("q", "team", "policyRef", "clusterTenantRef", "email")
+_LIST_PARAMETERS = [
+    *(OpenApiParameter(name, str) for name in _TEXT_FILTERS),
+    OpenApiParameter("phase", str, enum=Phase.values),
+    OpenApiParameter("sync", str, enum=[*selectors.SYNC_STATES, "drifted"]),
+    OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": 1000}),
+    OpenApiParameter("cursor", str, description="From the Link header of the page before."),
+]
+_IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="ETag of the tenant as you know it.")
+
+
+class TenantViewSet(ApiViewSet):
+    resource = "tenants"
+    lookup_field = "name"
+    serializer_class = TenantSerializer
+
+    @extend_schema(parameters=_LIST_PARAMETERS, responses={200: TenantItemSerializer(many=True)})
+    def list(self, request: ApiRequest) -> HttpResponse:
+        filters = {name: value for name in _TEXT_FILTERS if (value := params.text(request, name))}
+        if phase := params.choice(request, "phase", Phase.values):
+            filters["phase"] = phase
+        if sync := params.choice(request, "sync", selectors.SYNC_CONDITIONS):
+            filters["sync"] = sync
+        body, cursor = selectors.tenant_page(filters, selectors.NEWEST.page(request))
+        return json_response(body, headers={"Link": next_link(request, cursor)} if cursor else None)
+
+    @extend_schema(request=CreateTenantSerializer, responses={201: TenantStatusSerializer})
+    def create(self, request: ApiRequest) -> HttpResponse:
+        values = self._spec(CreateTenantSerializer)
+        name = values.pop("name")
+        lifecycle.create_tenant(name=name, values=values, actor=self.actor).wait()
+        return json_response({"name": name, "status": "created"}, status=201)
+
+    @extend_schema(responses={200: TenantSerializer})
+    def retrieve(self, request: ApiRequest, name: str) -> HttpResponse:
+        tenant = selectors.tenant_named(name)
+        if is_not_modified(request, tenant.etag):
+            return HttpResponse(status=304, headers={"ETag": tenant.etag})
+        return json_response(tenant_detail(tenant), headers={"ETag": tenant.etag})
+
+    @extend_schema(request=UpdateTenantSerializer, parameters=[_IF_MATCH], responses={200: TenantStatusSerializer})
+    def update(self, request: ApiRequest, name: str) -> HttpResponse:
+        changes = self._spec(UpdateTenantSerializer)
+        write = lifecycle.update_tenant(
+            name=name, changes=changes, precondition=partial(check_if_match, request), actor=self.actor
+        )
+        return self._confirmed(write, name, "updated")
+
+    @extend_schema(
+        parameters=[_IF_MATCH, OpenApiParameter("reason", str, description="Why; goes into the audit trail.")],
+        responses={200: TenantStatusSerializer},
+    )
+    def destroy(self, request: ApiRequest, name: str) -> HttpResponse:
+        write = lifecycle.delete_tenant(
+            name=name,
+            reason=params.text(request, "reason") or "",
+            precondition=partial(check_if_match, request),
+            actor=self.actor,
+        )
+        return self._confirmed(write, name, "deleted")
+
+    @extend_schema(request=ReasonSerializer, parameters=[_IF_MATCH], responses={200: TenantStatusSerializer})
+    @action(detail=True, methods=["post"])
+    def suspend(self, request: ApiRequest, name: str) -> HttpResponse:
+        write = lifecycle.suspend_tenant(
+            name=name, reason=self._reason(), precondition=partial(check_if_match, request), actor=self.actor
+        )
+        return self._confirmed(write, name, "suspended")
+
+    @extend_schema(request=ReasonSerializer, parameters=[_IF_MATCH], responses={200: TenantStatusSerializer})
+    @action(detail=True, methods=["post"])
+    def resume(self, request: ApiRequest, name: str) -> HttpResponse:
+        write = lifecycle.resume_tenant(
+            name=name, reason=self._reason(), precondition=partial(check_if_match, request), actor=self.actor
+        )
+        return self._confirmed(write, name, "resumed")
+
+    @extend_schema(request=None, responses={200: TenantStatusSerializer})
+    @action(detail=True, methods=["post"])
+    def sync(self, request: ApiRequest, name: str) -> HttpResponse:
+        """Apply the row again, also to make a resource that was deleted in the cluster."""
+        return self._confirmed(lifecycle.resync_tenant(name=name, actor=self.actor), name, "updated")
+
+    @extend_schema(responses={200: DriftReportSerializer})
+    @action(detail=False, methods=["get"])
+    def drift(self, request: ApiRequest) -> HttpResponse:
+        """Compare every custom resource with its row, now."""
+        return json_response(repairs.drift_report(KIND))
+
+    @extend_schema(
+        request=RepairSerializer,
+        parameters=[OpenApiParameter("dryRun", {"type": "boolean", "default": True})],
+        responses={200: RepairReportSerializer, 202: AcceptedSerializer},
+    )
+    @action(detail=False, methods=["post"])
+    def repair(self, request: ApiRequest) -> HttpResponse:
+        """Let the custom resources win: rows are made and changed to match, nothing is deleted."""
+        names = self._optional_body(RepairSerializer).get("names")
+        if params.boolean(request, "dryRun", default=True):
+            return json_response(repairs.repair_plan(KIND, names=names))
+        job = repairs.repair_and_wait(KIND, names=names, actor=self.actor)
+        if job.status == Job.Status.SUCCEEDED:
+            return json_response(job.result)
+        return json_response({"jobId": job.pk, "status": job.status}, status=202)
+
+    @extend_schema(methods=["GET"], responses={200: DatasetsSerializer})
+    @extend_schema(methods=["PUT"], request=DatasetsSerializer, responses={200: DatasetsSerializer})
+    @action(detail=True, methods=["get", "put"])
+    def datasets(self, request: ApiRequest, name: str) -> HttpResponse:
+        if request.method == "PUT":
+            wanted = self.parsed_body(DatasetsSerializer)
+            return json_response(datasets.set_datasets(name=name, datasets=wanted, actor=self.actor))
+        return json_response(selectors.datasets_of(selectors.tenant_named(name).pk))
+
+    @extend_schema(responses={200: EffectiveContractSerializer})
+    @action(detail=True, methods=["get"], url_path="effective-contract")
+    def effective_contract(self, request: ApiRequest, name: str) -> HttpResponse:
+        """What the tenant may see and call right now; poll it with If-None-Match."""
+        contract = selectors.effective_contract(selectors.tenant_named(name))
+        headers = {"ETag": f'"{contract["contractId"]}"'}
+        if is_not_modified(request, headers["ETag"]):
+            return HttpResponse(status=304, headers=headers)
+        return json_response(contract, headers=headers)
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _spec(self, serializer_class: Any) -> dict[str, Any]:
+        return {camelize(key): value for key, value in self.parsed_body(serializer_class).items()}
+
+    def _optional_body(self, serializer_class: Any) -> dict[str, Any]:
+        return {} if self.request.data is None else self.parsed_body(serializer_class)
+
+    def _reason(self) -> str:
+        return self._optional_body(ReasonSerializer).get("reason") or ""
+
+    def _confirmed(self, write: Write, name: str, status: str) -> HttpResponse:
+        write.wait()
+        return json_response({"name": name, "status": status})

@@ -1,0 +1,45 @@
+"""A tenant as the API and the console show it."""
+
+from typing import Any
+
+from tenants.manifests import number
+from tenants.models import Tenant
+from tenants.selectors import sync_state
+
+
+def tenant_detail(tenant: Tenant) -> dict[str, Any]:
+    """Everything that can be written, ids, times, sync state and what the cluster says; unset is None."""
+    budget = tenant.monthly_budget_usd
+    return {
+        "id": tenant.pk,
+        "name": tenant.name,
+        "displayName": tenant.display_name,
+        "email": tenant.email,
+        "team": tenant.team or None,
+        "phase": tenant.phase,
+        "ingressHost": tenant.ingress_host or None,
+        "suspended": tenant.suspended,
+        "monthlyBudgetUsd": None if budget is None else number(budget),
+        "resources": tenant.resources,
+        "skillAllowlist": tenant.skill_allowlist,
+        "policyRef": tenant.policy_ref or None,
+        "configOverrides": tenant.config_overrides,
+        "openclawVersion": tenant.openclaw_version or None,
+        "openclawImage": tenant.openclaw_image or None,
+        "clusterTenantRef": tenant.cluster_tenant_ref or None,
+        "mcpPolicy": tenant.mcp_policy,
+        "awarenessWave": tenant.awareness_wave or None,
+        "sync": {
+            "state": sync_state(tenant),
+            "generation": tenant.generation,
+            "observedGeneration": tenant.observed_generation,
+            "attempts": tenant.sync_attempts,
+            "error": tenant.sync_error or None,
+            "failingSince": tenant.sync_failing_since,
+            "nextAttemptAt": tenant.sync_not_before if tenant.in_flight else None,
+        },
+        "status": tenant.status,
+        "labels": tenant.resource_labels,
+        "createdAt": tenant.created_at,
+        "updatedAt": tenant.updated_at,
+    }
