@@ -20,6 +20,8 @@ _REASONS = {
     "412": "`If-Match` was given and is stale.",
     "413": "The body is too large.",
     "415": "The body is not JSON.",
+    "422": "Well-formed, but a rule, a reference or the cluster says no.",
+    "429": "Too many requests; see `Retry-After`.",
     "500": "The server failed; the log has more under the request's id.",
     "502": "A dependency answered with a failure, or is known to be away.",
     "503": "A dependency is not available.",
@@ -28,7 +30,15 @@ _REASONS = {
 
 
 class ApiSchema(AutoSchema):
-    """Adds what every operation can answer: see `add_error_responses` for what is filled in without being named."""
+    """Takes tags and failures from the viewset; `finish` adds what every operation can answer."""
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
+        failures = getattr(self.view, "failures", {}).get(getattr(self.view, "action", ""), ())
+        if operation is not None:
+            for status in failures:
+                operation["responses"].setdefault(status, _failure(status))
+        return operation
 
     def get_tags(self) -> list[str]:
         resource: str = getattr(self.view, "resource", "")
@@ -61,6 +71,13 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
             "name": "sessionid",
             "description": "The console's session; unsafe methods also need `X-CSRFToken`.",
         }
+
+
+def _failure(status: str) -> dict[str, Any]:
+    return {
+        "description": _REASONS[status],
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }
 
 
 def keep_api_paths(endpoints: list[Any], **_kwargs: Any) -> list[Any]:
@@ -111,10 +128,7 @@ def _finish_operation(path: str, method: str, operation: dict[str, Any], schemas
         wanted.add("412")
     responses = operation.setdefault("responses", {})
     for status in sorted(wanted - set(responses)):
-        responses[status] = {
-            "description": _REASONS[status],
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-        }
+        responses[status] = _failure(status)
     for status, response in responses.items():
         if not response.get("description"):
             response["description"] = _REASONS.get(status, "")

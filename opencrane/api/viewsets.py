@@ -1,5 +1,6 @@
 """The base of all API views: DRF's viewset with the parts taken out that cost time and that we answer ourselves."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 from django.http import HttpRequest, HttpResponse
@@ -36,11 +37,14 @@ class ApiViewSet(GenericViewSet[Any]):
         resource: the row of the role table in accounts/permissions.py, for example `tenants`. Required.
         public: whether callers without credentials may come in; a bad credential is refused all the same.
         body_limit: bytes of request body.
+        failures: for the OpenAPI document, action -> statuses beyond those that every such operation has, for example
+            `{"create": ("409", "422", "502", "504")}`.
     """
 
     resource: ClassVar[str] = ""
     public: ClassVar[bool] = False
     body_limit: ClassVar[int] = BODY_LIMIT
+    failures: ClassVar[Mapping[str, Sequence[str]]] = {}
     pagination_class = None
     filter_backends: ClassVar[list[Any]] = []
     http_method_names = ["get", "post", "put", "delete", "head", "options"]

@@ -160,7 +160,7 @@ JSON = st.recursive(
 
 
 @given(value=JSON)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_parsing_gives_back_the_value_or_refuses(value: Any) -> None:
     try:
         body = json.dumps(value).encode()

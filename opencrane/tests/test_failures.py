@@ -5,8 +5,10 @@ import logging
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from conftest import ApiClient
+from opencrane.addresses import client_address, parse_networks
 
 pytestmark = [pytest.mark.urls("opencrane.tests.urls")]
 
@@ -76,16 +78,16 @@ def test_a_crash_is_logged_with_its_traceback_and_not_echoed(
     body = assert_envelope(response, 500, "INTERNAL_ERROR")
     assert "abc-1" in body["detail"]
     assert b"secret detail" not in response.content
-    assert any(record.exc_info and "secret detail" in str(record.exc_info[1]) for record in caplog.records) or (
-        "secret detail" in caplog.text
-    )
+    assert "secret detail" in caplog.text
 
 
-def test_a_crash_of_a_page_is_a_page(api: ApiClient) -> None:
-    api.raise_request_exception = False
-    response = api.generic("GET", "/admin/../crash", headers={"Accept": "text/html"})
-    assert response.status_code in (404, 500)
+def test_a_crash_of_a_page_is_a_page() -> None:
+    browser = Client(raise_request_exception=False, headers={"Accept": "text/html"})
+    response = browser.get("/crash")
+    assert response.status_code == 500
     assert response["Content-Type"].startswith("text/html")
+    assert b"secret detail" not in response.content
+    assert response["X-Request-ID"].encode() in response.content
 
 
 def test_a_database_that_is_away_is_a_503_that_names_it(api: ApiClient) -> None:
@@ -144,11 +146,7 @@ def test_the_api_sets_no_cookie(api: ApiClient) -> None:
     assert not api.get("/probe").cookies
 
 
-def test_a_header_a_proxy_should_set_is_not_believed(api: ApiClient, db: None, settings: Any) -> None:
-    from operations.models import AuditEntry
-    from opencrane.addresses import client_address, parse_networks
-
-    assert not AuditEntry.objects.exists()
+def test_a_header_that_a_proxy_should_set_is_not_believed() -> None:
     meta = {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "1.2.3.4, 5.6.7.8"}
     assert client_address(meta, ()) == "10.0.0.1"
     assert client_address(meta, parse_networks(["10.0.0.0/8"])) == "5.6.7.8"

@@ -1,0 +1,186 @@
+"""What we serve keeps to the contract, and what we do not serve yet is known by name."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from conftest import ApiClient
+
+# Shrinks with every issue; an operation that is served has to be taken out.
+NOT_YET = """
+GET /platform/dns
+PUT /platform/dns
+GET /awareness/rollout
+PUT /awareness/rollout
+POST /awareness/rollout/promote
+POST /awareness/rollout/rollback
+GET /awareness/rollout/resolve/{tenant}
+GET /awareness/participation
+GET /sessions/{sessionKey}/scope
+PUT /sessions/{sessionKey}/scope
+DELETE /sessions/{sessionKey}/scope
+GET /policies
+POST /policies
+GET /policies/drift
+POST /policies/repair
+GET /policies/{name}
+PUT /policies/{name}
+DELETE /policies/{name}
+GET /cluster-tenants
+POST /cluster-tenants
+GET /cluster-tenants/{name}
+PUT /cluster-tenants/{name}
+DELETE /cluster-tenants/{name}
+GET /cluster-tenants/{name}/status
+GET /mcp-servers
+POST /mcp-servers
+GET /mcp-servers/{id}
+PUT /mcp-servers/{id}
+DELETE /mcp-servers/{id}
+GET /mcp-servers/{id}/credentials
+POST /mcp-servers/{id}/credentials
+DELETE /mcp-servers/{id}/credentials/{credentialId}
+GET /groups
+POST /groups
+GET /groups/{id}
+PUT /groups/{id}
+DELETE /groups/{id}
+GET /skills/catalog
+POST /skills/catalog
+POST /skills/catalog/backfill
+GET /skills/catalog/{id}
+PUT /skills/catalog/{id}
+DELETE /skills/catalog/{id}
+GET /third-party-sources
+POST /third-party-sources
+GET /third-party-sources/{id}
+PUT /third-party-sources/{id}
+DELETE /third-party-sources/{id}
+GET /access-tokens
+POST /access-tokens
+DELETE /access-tokens/{id}
+GET /providers/keys
+PUT /providers/keys/{provider}
+DELETE /providers/keys/{provider}
+GET /ai-budget/global
+PUT /ai-budget/global
+GET /ai-budget/accounts
+PUT /ai-budget/accounts/{userId}
+DELETE /ai-budget/accounts/{userId}
+GET /ai-budget/{tenantName}/spend
+GET /ai-budget/{tenantName}/litellm-key
+POST /ai-budget/{tenantName}/litellm-key/revoke
+GET /token-usage
+GET /metrics/server
+GET /metrics/projection-drift
+POST /auth/pod-token
+GET /auth/login
+GET /auth/callback
+POST /auth/device
+GET /auth/device/activate
+GET /auth/device/token
+"""
+
+MISSING = ": operation missing"
+
+
+@pytest.fixture(scope="module")
+def check() -> ModuleType:
+    """tests/contract/check.py as it came with the contract."""
+    path = Path(__file__).with_name("check.py")
+    spec = importlib.util.spec_from_file_location("contract_check", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def document() -> Any:
+    response = ApiClient().get("/openapi.json")
+    assert response.status_code == 200
+    return response.json()
+
+
+def test_what_is_served_is_as_the_contract_has_it(check: ModuleType, document: Any) -> None:
+    departures, _ = check.check(document)
+    assert [line for line in departures if not line.endswith(MISSING)] == []
+
+
+def test_what_is_missing_is_known(check: ModuleType, document: Any) -> None:
+    departures, _ = check.check(document)
+    missing = {line.removesuffix(MISSING) for line in departures if line.endswith(MISSING)}
+    assert missing == set(NOT_YET.split("\n")) - {""}
+
+
+def operations(document: Any) -> list[tuple[str, str, Any]]:
+    return [
+        (method.upper(), path, operation)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    ]
+
+
+def test_each_operation_says_who_may_call_it_and_how_it_fails(document: Any) -> None:
+    for method, path, operation in operations(document):
+        label = f"{method} {path}"
+        assert "security" in operation, label
+        assert {"400", "500", "503"} <= set(operation["responses"]), label
+        assert ("401" in operation["responses"]) == bool(operation["security"]), label
+        assert operation["tags"], label
+
+
+def test_request_bodies_are_closed_and_json_only(document: Any) -> None:
+    def check_closed(schema: Any, where: str) -> None:
+        if "$ref" in schema:
+            name = schema["$ref"].rpartition("/")[2]
+            check_closed(document["components"]["schemas"][name], f"{where} ({name})")
+        elif "properties" in schema:
+            assert schema["additionalProperties"] is False, where
+            for key, inner in schema["properties"].items():
+                check_closed(inner, f"{where}.{key}")
+        elif "items" in schema:
+            check_closed(schema["items"], f"{where}[]")
+
+    for method, path, operation in operations(document):
+        if "requestBody" in operation:
+            content = operation["requestBody"]["content"]
+            assert list(content) == ["application/json"], (method, path)
+            check_closed(content["application/json"]["schema"], f"{method} {path}")
+
+
+def test_every_route_of_the_document_asks_for_credentials_or_is_public(
+    document: Any, anonymous_api: ApiClient, db: None
+) -> None:
+    for method, path, operation in operations(document):
+        if operation["security"]:
+            url = path.replace("{", "").replace("}", "")
+            response = anonymous_api.generic(method, url)
+            assert response.status_code == 401, (method, path)
+            assert response["WWW-Authenticate"] == "Bearer"
+            assert response.json()["code"] == "UNAUTHORIZED"
+
+
+def test_the_document_is_the_same_each_time(document: Any) -> None:
+    from opencrane.api import schema
+
+    first = schema.document_json()
+    schema.document_json.cache_clear()
+    assert schema.document_json() == first
+    assert json.loads(first) == document
+
+
+def test_the_document_and_its_reading_room_need_no_credentials(anonymous_api: ApiClient) -> None:
+    page = anonymous_api.get("/api/docs")
+    assert page.status_code == 200
+    assert b"//" not in page.content.replace(b"<!doctype", b"")
+    for asset in ("drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js", "opencrane/docs.js"):
+        assert asset.encode() in page.content
+        response = anonymous_api.get(f"/static/{asset}")
+        assert response.status_code == 200
+        response.close()
