@@ -104,9 +104,9 @@ class Up:
 
     # --- Before the first request ----------------------------------------------------------------------------------
 
-    def start_services(self) -> None:
-        """Start what the product needs."""
-        self.stack.start_services()
+    def start_services(self, *, replaceable: bool = True) -> None:
+        """Start what the product needs; `replaceable`: as far as the caller's environment does not name it."""
+        self.stack.start_services(replaceable=replaceable)
         self.env = self.stack.settings(hosts=self.address.names)
         self.stack.write_environment(self.env)
 
