@@ -5,11 +5,12 @@ object's id without a foreign key on purpose: they outlive the row.
 """
 
 import uuid
-from typing import Any
 
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
+
+from opencrane.jsonfield import ValueField
 
 
 class SyncedModel(models.Model):
@@ -28,7 +29,7 @@ class SyncedModel(models.Model):
     generation = models.PositiveBigIntegerField(default=0, editable=False)
     observed_generation = models.PositiveBigIntegerField(default=0, editable=False)
     deleting = models.BooleanField(default=False, editable=False)
-    confirmed_spec = models.JSONField(null=True, editable=False)
+    confirmed_spec = ValueField(null=True, editable=False)
     cluster_uid = models.CharField(max_length=64, blank=True, default="", editable=False)
     resource_generation = models.PositiveBigIntegerField(default=0, editable=False)
     sync_attempts = models.PositiveIntegerField(default=0, editable=False)
@@ -37,9 +38,9 @@ class SyncedModel(models.Model):
     sync_error = models.TextField(blank=True, default="", editable=False)
     sync_failing_since = models.DateTimeField(null=True, editable=False)
 
-    status = models.JSONField(default=dict, editable=False)
+    status = ValueField(default=dict, editable=False)
     status_revision = models.PositiveBigIntegerField(default=0, editable=False)
-    resource_labels = models.JSONField(default=dict, editable=False)
+    resource_labels = ValueField(default=dict, editable=False)
 
     class Meta:
         abstract = True
@@ -87,10 +88,10 @@ class Revision(models.Model):
     object_id = models.UUIDField()
     generation = models.PositiveBigIntegerField()
     action = models.CharField(max_length=10, choices=Action)
-    fields: models.JSONField[Any, Any] = models.JSONField(default=list)
-    before: models.JSONField[Any, Any] = models.JSONField(default=dict)
-    after: models.JSONField[Any, Any] = models.JSONField(default=dict)
-    actor: models.JSONField[Any, Any] = models.JSONField(default=dict)
+    fields = ValueField(default=list)
+    before = ValueField(default=dict)
+    after = ValueField(default=dict)
+    actor = ValueField(default=dict)
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -188,9 +189,9 @@ class DriftFinding(models.Model):
     kind = models.CharField(max_length=40)
     name = models.CharField(max_length=253, db_collation="C")
     issue = models.CharField(max_length=20)
-    fields: models.JSONField[Any, Any] = models.JSONField(default=list)
-    differences: models.JSONField[Any, Any] = models.JSONField(default=list)
-    managers: models.JSONField[Any, Any] = models.JSONField(default=dict)
+    fields = ValueField(default=list)
+    differences = ValueField(default=list)
+    managers = ValueField(default=dict)
     since = models.DateTimeField()
     evaluated_at = models.DateTimeField()
 

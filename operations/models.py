@@ -6,6 +6,8 @@ from django.db import models
 from django.db.models import Func, Q
 from django.db.models.functions import Now
 
+from opencrane.jsonfield import ValueField
+
 
 def clock_timestamp() -> Func:
     """The moment itself; the transaction may have begun long before."""
@@ -32,8 +34,8 @@ class AuditEntry(models.Model):
     actor_id = models.BigIntegerField(null=True, blank=True)
     request_id = models.TextField(blank=True, db_default="")
     address = models.TextField(blank=True, db_default="")
-    before = models.JSONField(null=True, blank=True)
-    after = models.JSONField(null=True, blank=True)
+    before = ValueField(null=True, blank=True)
+    after = ValueField(null=True, blank=True)
 
     class Meta:
         ordering = ["-timestamp", "-id"]
@@ -75,11 +77,11 @@ class Job(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     kind = models.CharField(max_length=100)
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.QUEUED)
-    params = models.JSONField(default=dict)
+    params = ValueField(default=dict)
     exclusive_key = models.CharField(max_length=200, blank=True)
     done = models.PositiveBigIntegerField(default=0)
     total = models.PositiveBigIntegerField(null=True, blank=True)
-    result = models.JSONField(null=True, blank=True)
+    result = ValueField(null=True, blank=True)
     error = models.TextField(blank=True)
     cancel_requested = models.BooleanField(default=False)
     retry_of = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
@@ -132,7 +134,7 @@ class JobItem(models.Model):
     key = models.TextField()
     outcome = models.CharField(max_length=40)
     message = models.TextField(blank=True)
-    detail = models.JSONField(null=True, blank=True)
+    detail = ValueField(null=True, blank=True)
     recorded_at = models.DateTimeField(db_default=Now())
 
     class Meta:

@@ -1,11 +1,10 @@
 """Tenants and what belongs to them."""
 
-from typing import Any
-
 from django.db import models
 from django.db.models import Case, F, GeneratedField, Q, Value, When
 
 from cluster.models import SyncedModel
+from opencrane.jsonfield import ValueField
 
 
 class Phase(models.TextChoices):
@@ -28,14 +27,14 @@ class Tenant(SyncedModel):
     email = models.EmailField(max_length=254)
     team = models.CharField(max_length=63, blank=True, default="")
     monthly_budget_usd = models.DecimalField(max_digits=18, decimal_places=6, null=True, blank=True)
-    resources: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
-    skill_allowlist: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
+    resources = ValueField(null=True, blank=True)
+    skill_allowlist = ValueField(null=True, blank=True)
     policy_ref = models.CharField(max_length=253, blank=True, default="")
-    config_overrides: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
+    config_overrides = ValueField(null=True, blank=True)
     openclaw_version = models.CharField(max_length=128, blank=True, default="")
     openclaw_image = models.CharField(max_length=512, blank=True, default="")
     cluster_tenant_ref = models.CharField(max_length=253, blank=True, default="")
-    mcp_policy: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
+    mcp_policy = ValueField(null=True, blank=True)
     awareness_wave = models.CharField(max_length=63, blank=True, default="")
     suspended = models.BooleanField(default=False)
 
@@ -83,8 +82,8 @@ class ClusterTenant(SyncedModel):
     display_name = models.CharField(max_length=200, blank=True, default="")
     base_domain = models.CharField(max_length=253, blank=True, default="")
     isolation_tier = models.CharField(max_length=20, choices=IsolationTier, default=IsolationTier.SHARED)
-    compute: models.JSONField[Any, Any] = models.JSONField(default=dict)
-    resources: models.JSONField[Any, Any] = models.JSONField(default=dict)
+    compute = ValueField(default=dict)
+    resources = ValueField(default=dict)
 
     class Meta(SyncedModel.Meta):
         pass

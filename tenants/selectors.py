@@ -7,11 +7,12 @@ from uuid import UUID
 import orjson
 from django.conf import settings
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 
+from cluster.models import DriftFinding, Outcome, Revision
 from opencrane.api.keyset import Keyset, Page
 from tenants.errors import TenantNotFoundError
-from tenants.models import DatasetMembership, Tenant
+from tenants.models import DatasetMembership, Phase, Tenant
 
 NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="tenants")
 SYNC_STATES = ("synced", "waiting", "failing", "deleting")
@@ -164,3 +165,67 @@ def effective_contract(tenant: Tenant) -> dict[str, Any]:
     }
     canonical = orjson.dumps(contract, option=orjson.OPT_SORT_KEYS)
     return {"contractId": hashlib.sha256(canonical).hexdigest(), **contract}
+
+
+# -- console ----------------------------------------------------------------------------------------------------------
+
+BY_NAME = Keyset([("name", "asc")], name="tenants by name")
+NEWEST_FIRST = Keyset([("created_at", "desc"), ("id", "desc")], name="tenants in the console")
+_LIST_COLUMNS = (
+    "id", "name", "display_name", "email", "team", "phase", "status_message", "created_at", "deleting", "generation",
+    "observed_generation", "sync_failing_since",
+)  # fmt: skip
+
+
+def tenants_listed(filters: dict[str, str]) -> QuerySet[Tenant]:
+    """What a list shows of the tenants that fit, each with `is_drifted`; unordered."""
+    found = DriftFinding.objects.filter(kind="Tenant", name=OuterRef("name"))
+    return tenants_matching(filters).only(*_LIST_COLUMNS).annotate(is_drifted=Exists(found))
+
+
+def shown_state(tenant: Tenant, *, is_drifted: bool) -> str:
+    """The one word of the sync chip: a SYNC_STATES value, or `drifted` for what is in sync but was changed there."""
+    state = sync_state(tenant)
+    return "drifted" if is_drifted and state == "synced" else state
+
+
+def is_drifted(tenant: Tenant) -> bool:
+    """Whether the last drift check found the tenant's resource different from its row."""
+    return DriftFinding.objects.filter(kind="Tenant", name=tenant.name).exists()
+
+
+def fleet_counts(cap: int) -> dict[str, int]:
+    """Tenants by phase and by sync state, each counted no further than one beyond `cap`, in one query.
+
+    Keys are `total`, the phases and the keys of SYNC_CONDITIONS.
+    """
+    conditions = {"total": "TRUE"} | {phase: f"t.phase = '{phase}'" for phase in Phase.values} | SYNC_CONDITIONS
+    parts = [
+        f"(SELECT count(*) FROM (SELECT 1 FROM tenants_tenant t WHERE {condition} LIMIT {cap + 1:d}) some)"  # noqa: S608
+        for condition in conditions.values()
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(parts)}")
+        return dict(zip(conditions, cursor.fetchone(), strict=True))
+
+
+def failing_tenants(limit: int) -> list[Tenant]:
+    """Tenants whose sync fails, those that have failed longest first."""
+    lagging = Tenant.objects.filter(observed_generation__lt=F("generation"), sync_failing_since__isnull=False)
+    columns = ("name", "sync_error", "sync_failing_since", "sync_attempts", "sync_not_before", "deleting")
+    return list(lagging.only(*columns).order_by("sync_failing_since")[:limit])
+
+
+def names_matching(filters: dict[str, str], limit: int) -> list[str]:
+    """Names of the tenants that fit, in order; no more than `limit`."""
+    return list(tenants_matching(filters).order_by("name").values_list("name", flat=True)[:limit])
+
+
+def unconfirmed_writes(tenant_id: UUID) -> list[Revision]:
+    """Accepted writes that the cluster has not confirmed yet, oldest first."""
+    return list(Revision.objects.filter(object_id=tenant_id).order_by("generation")[:50])
+
+
+def recent_outcomes(tenant_id: UUID) -> list[Outcome]:
+    """How the writes of the last hour ended, newest first."""
+    return list(Outcome.objects.filter(object_id=tenant_id).order_by("-generation")[:20])

@@ -2,6 +2,7 @@
 
 import django.db.models.functions.datetime
 from django.db import migrations, models
+import opencrane.jsonfield
 
 
 class Migration(migrations.Migration):
@@ -48,9 +49,9 @@ class Migration(migrations.Migration):
                 ('kind', models.CharField(max_length=40)),
                 ('name', models.CharField(db_collation='C', max_length=253)),
                 ('issue', models.CharField(max_length=20)),
-                ('fields', models.JSONField(default=list)),
-                ('differences', models.JSONField(default=list)),
-                ('managers', models.JSONField(default=dict)),
+                ('fields', opencrane.jsonfield.ValueField(default=list)),
+                ('differences', opencrane.jsonfield.ValueField(default=list)),
+                ('managers', opencrane.jsonfield.ValueField(default=dict)),
                 ('since', models.DateTimeField()),
                 ('evaluated_at', models.DateTimeField()),
             ],
@@ -86,10 +87,10 @@ class Migration(migrations.Migration):
                 ('object_id', models.UUIDField()),
                 ('generation', models.PositiveBigIntegerField()),
                 ('action', models.CharField(choices=[('create', 'Create'), ('update', 'Update'), ('resync', 'Resync'), ('delete', 'Delete')], max_length=10)),
-                ('fields', models.JSONField(default=list)),
-                ('before', models.JSONField(default=dict)),
-                ('after', models.JSONField(default=dict)),
-                ('actor', models.JSONField(default=dict)),
+                ('fields', opencrane.jsonfield.ValueField(default=list)),
+                ('before', opencrane.jsonfield.ValueField(default=dict)),
+                ('after', opencrane.jsonfield.ValueField(default=dict)),
+                ('actor', opencrane.jsonfield.ValueField(default=dict)),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
             options={

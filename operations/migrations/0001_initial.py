@@ -4,6 +4,7 @@ import django.db.models.deletion
 import django.db.models.functions.datetime
 import uuid
 from django.db import migrations, models
+import opencrane.jsonfield
 
 
 class Migration(migrations.Migration):
@@ -29,8 +30,8 @@ class Migration(migrations.Migration):
                 ('actor_id', models.BigIntegerField(blank=True, null=True)),
                 ('request_id', models.TextField(blank=True, db_default='')),
                 ('address', models.TextField(blank=True, db_default='')),
-                ('before', models.JSONField(blank=True, null=True)),
-                ('after', models.JSONField(blank=True, null=True)),
+                ('before', opencrane.jsonfield.ValueField(blank=True, null=True)),
+                ('after', opencrane.jsonfield.ValueField(blank=True, null=True)),
             ],
             options={
                 'verbose_name_plural': 'audit entries',
@@ -44,11 +45,11 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('kind', models.CharField(max_length=100)),
                 ('status', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('cancelled', 'Cancelled')], default='queued', max_length=16)),
-                ('params', models.JSONField(default=dict)),
+                ('params', opencrane.jsonfield.ValueField(default=dict)),
                 ('exclusive_key', models.CharField(blank=True, max_length=200)),
                 ('done', models.PositiveBigIntegerField(default=0)),
                 ('total', models.PositiveBigIntegerField(blank=True, null=True)),
-                ('result', models.JSONField(blank=True, null=True)),
+                ('result', opencrane.jsonfield.ValueField(blank=True, null=True)),
                 ('error', models.TextField(blank=True)),
                 ('cancel_requested', models.BooleanField(default=False)),
                 ('actor_kind', models.TextField()),
@@ -75,7 +76,7 @@ class Migration(migrations.Migration):
                 ('key', models.TextField()),
                 ('outcome', models.CharField(max_length=40)),
                 ('message', models.TextField(blank=True)),
-                ('detail', models.JSONField(blank=True, null=True)),
+                ('detail', opencrane.jsonfield.ValueField(blank=True, null=True)),
                 ('recorded_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ('job', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='items', to='operations.job')),
             ],

@@ -3,6 +3,7 @@
 import django.db.models.functions.datetime
 import uuid
 from django.db import migrations, models
+import opencrane.jsonfield
 
 
 class Migration(migrations.Migration):
@@ -23,7 +24,7 @@ class Migration(migrations.Migration):
                 ('generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('observed_generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('deleting', models.BooleanField(default=False, editable=False)),
-                ('confirmed_spec', models.JSONField(editable=False, null=True)),
+                ('confirmed_spec', opencrane.jsonfield.ValueField(editable=False, null=True)),
                 ('cluster_uid', models.CharField(blank=True, default='', editable=False, max_length=64)),
                 ('resource_generation', models.PositiveBigIntegerField(default=0, editable=False)),
                 ('sync_attempts', models.PositiveIntegerField(default=0, editable=False)),
@@ -31,14 +32,14 @@ class Migration(migrations.Migration):
                 ('sync_swept_at', models.DateTimeField(editable=False, null=True)),
                 ('sync_error', models.TextField(blank=True, default='', editable=False)),
                 ('sync_failing_since', models.DateTimeField(editable=False, null=True)),
-                ('status', models.JSONField(default=dict, editable=False)),
+                ('status', opencrane.jsonfield.ValueField(default=dict, editable=False)),
                 ('status_revision', models.PositiveBigIntegerField(default=0, editable=False)),
-                ('resource_labels', models.JSONField(default=dict, editable=False)),
+                ('resource_labels', opencrane.jsonfield.ValueField(default=dict, editable=False)),
                 ('description', models.TextField(blank=True, default='')),
-                ('tenant_selector', models.JSONField(default=dict)),
-                ('domains', models.JSONField(default=dict)),
-                ('egress_rules', models.JSONField(default=list)),
-                ('mcp_servers', models.JSONField(default=dict)),
+                ('tenant_selector', opencrane.jsonfield.ValueField(default=dict)),
+                ('domains', opencrane.jsonfield.ValueField(default=dict)),
+                ('egress_rules', opencrane.jsonfield.ValueField(default=list)),
+                ('mcp_servers', opencrane.jsonfield.ValueField(default=dict)),
             ],
             options={
                 'verbose_name_plural': 'access policies',
