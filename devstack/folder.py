@@ -12,6 +12,7 @@ import json
 import os
 import random
 import secrets
+import shlex
 import shutil
 import socket
 import stat
@@ -207,7 +208,7 @@ class DataFolder:
 
     def write_environment(self, variables: Mapping[str, str]) -> Path:
         """`env`, for `. DIR/env` in a shell: what a process needs to use these services."""
-        lines = [f"export {name}='{value}'\n" for name, value in sorted(variables.items())]
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(variables.items())]
         return self.write_private("env", "".join(lines))
 
 

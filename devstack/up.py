@@ -169,12 +169,11 @@ class Up:
 
     def serve(self) -> None:
         """Start what serves and works, and wait until /readyz is green; go on waiting when that takes long."""
-        first, later = self.services()[:2], self.services()[2:]
-        for service in first:
-            self.supervisor.start(service)
+        web, *others = self.services()
+        self.supervisor.start(web)
         self.supervisor.wait_ready("web")
-        # Python's imports keep both cores busy: what no request waits for comes after what all wait for.
-        for service in later:
+        # Python's imports keep the cores busy: the others come after what everybody waits for.
+        for service in others:
             self.supervisor.start(service)
         complain_at = time.monotonic() + READY_SECONDS
         while (problem := self._problem()) is not None:
