@@ -1,0 +1,60 @@
+"""How drift reports and repairs read, for every dual-written kind."""
+
+from rest_framework import serializers
+
+from opencrane.api.fields import JsonField
+from opencrane.api.serializers import ResponseSerializer
+
+
+class DifferenceSerializer(ResponseSerializer):
+    field = serializers.CharField()
+    cluster = JsonField(allow_null=True)
+    row = JsonField(allow_null=True)
+
+
+class MismatchSerializer(ResponseSerializer):
+    name = serializers.CharField()
+    issue = serializers.ChoiceField(choices=["missing-source", "missing-projection", "field-mismatch"])
+    fields_ = serializers.ListField(child=serializers.CharField(), required=False)
+    differences = DifferenceSerializer(many=True, required=False)
+    managers = serializers.DictField(
+        child=serializers.ListField(child=serializers.CharField()),
+        required=False,
+        help_text="Who else holds each field in the cluster, newest first.",
+    )
+
+    def get_fields(self) -> dict[str, serializers.Field]:  # type: ignore[type-arg]
+        fields = super().get_fields()
+        fields["fields"] = fields.pop("fields_")
+        return fields
+
+
+class DriftSummarySerializer(ResponseSerializer):
+    source_count = serializers.IntegerField()
+    projection_count = serializers.IntegerField()
+    drift_count = serializers.IntegerField()
+    pending_count = serializers.IntegerField()
+
+
+class DriftReportSerializer(ResponseSerializer):
+    resource = serializers.CharField()
+    mode = serializers.ChoiceField(choices=["detect-only"])
+    compared_fields = serializers.ListField(child=serializers.CharField())
+    summary = DriftSummarySerializer()
+    mismatches = MismatchSerializer(many=True)
+
+
+class RepairEntrySerializer(MismatchSerializer):
+    issue = None
+    managers = None
+    action = serializers.ChoiceField(choices=["created", "updated", "skipped"])
+    reason = serializers.CharField()
+    dry_run = serializers.BooleanField()
+
+
+class RepairReportSerializer(ResponseSerializer):
+    resource = serializers.CharField()
+    mode = serializers.ChoiceField(choices=["dry-run", "apply"])
+    repaired_count = serializers.IntegerField()
+    skipped_count = serializers.IntegerField()
+    entries = RepairEntrySerializer(many=True)
