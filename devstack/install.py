@@ -11,11 +11,14 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+
+from devstack import child
 
 LINES_TO_SHOW = 15
 REPORT_EVERY = 10
@@ -152,6 +155,8 @@ def _fill(root: Path, python: Path, requirements: Requirements) -> None:
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     # pip's cursor control and colours have no place in what we read.
     env |= {"NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+    # Killed together with this process: an orphan would go on writing while the next ./dev starts afresh.
+    command = child.command(command, death_signal=signal.SIGKILL)
     with subprocess.Popen(
         command, cwd=root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace"
     ) as process:

@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)  # was devstack/, whose modules are not top-level ones
@@ -36,55 +37,52 @@ DATABASE_URL, REDIS_URL, KUBECONFIG and OPENCRANE_API_TOKEN each replace what ./
 """
 
 
+COMMANDS = ("up", "test", "lint", "openapi", "bench", "services", "help")
+
+
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> "None":  # type: ignore[override]
+    def error(self, message: str) -> NoReturn:
         sys.stderr.write(f"dev: {message}\n\n{USAGE}")
         sys.exit(2)
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 1 <= port <= 65_535:
-        raise ValueError(text)
-    return port
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= 65_535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is no port: a number from 1 to 65535")
 
 
 def _parse(argv: list[str]) -> tuple[str, Requirements, list[str]]:
     """The module to become, what has to be installed, and the module's arguments."""
-    parser = _Parser(prog="./dev", add_help=False, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", parser_class=_Parser)
-    commands.add_parser("help", add_help=False)
-    up = commands.add_parser("up", add_help=False, allow_abbrev=False)
-    up.add_argument("--host", default=None)
-    up.add_argument("--port", type=_port, default=8000)
-    up.add_argument("--data", default=None)
-    up.add_argument("--demo", action="store_true")
-    services = commands.add_parser("services", add_help=False, allow_abbrev=False)
-    services.add_argument("--data", default=None)
-    services.add_argument("--without-cluster", action="store_true")
-    openapi = commands.add_parser("openapi", add_help=False)
-    openapi.add_argument("file", nargs="?", default="")
-    lint = commands.add_parser("lint", add_help=False)
-    for name in ("test", "bench"):
-        commands.add_parser(name, add_help=False)
-
-    if not argv or argv[0] in ("help", "-h", "--help") or "--help" in argv[1:2] or "-h" in argv[1:2]:
-        if argv and argv[0] in ("test", "bench") and len(argv) > 1:
-            return f"devstack.{argv[0]}", Requirements.DEVELOPMENT, argv[1:]
+    command, rest = (argv[0], argv[1:]) if argv else ("help", [])
+    if command in ("test", "bench"):  # Their arguments belong to pytest and to the benchmark.
+        return f"devstack.{command}", Requirements.DEVELOPMENT, rest
+    if command in ("help", "-h", "--help") or rest[:1] in (["-h"], ["--help"]):
         sys.stdout.write(USAGE)
         sys.exit(0)
-    if argv[0] in ("test", "bench"):  # Their arguments belong to somebody else.
-        return f"devstack.{argv[0]}", Requirements.DEVELOPMENT, argv[1:]
-    del lint
+    if command not in COMMANDS:
+        _Parser().error(f"there is no command {command}")
+    parser = _Parser(prog="./dev", add_help=False)
+    commands = parser.add_subparsers(dest="command", parser_class=_Parser)
+    commands.add_parser("lint", add_help=False)
+    commands.add_parser("openapi", add_help=False).add_argument("file", nargs="?", default=str(ROOT / "openapi.json"))
+    up = commands.add_parser("up", add_help=False, allow_abbrev=False)
+    up.add_argument("--host")
+    up.add_argument("--port", type=_port, default=8000)
+    up.add_argument("--demo", action="store_true")
+    services = commands.add_parser("services", add_help=False, allow_abbrev=False)
+    services.add_argument("--without-cluster", action="store_true")
+    for subparser in (up, services):
+        subparser.add_argument("--data", default=str(ROOT / ".opencrane"))
+
     arguments = parser.parse_args(argv)
-    if arguments.command == "lint":
+    # Paths are the caller's; the command itself runs in the checkout.
+    if command == "lint":
         return "devstack.lint", Requirements.DEVELOPMENT, []
-    if arguments.command == "openapi":
-        file = os.path.abspath(arguments.file) if arguments.file else str(ROOT / "openapi.json")
-        return "devstack.openapi", Requirements.BASE, [file]
-    data = os.path.abspath(arguments.data) if arguments.data else str(ROOT / ".opencrane")
-    passed = ["--data", data]
-    if arguments.command == "services":
+    if command == "openapi":
+        return "devstack.openapi", Requirements.BASE, [os.path.abspath(arguments.file)]
+    passed = ["--data", os.path.abspath(arguments.data)]
+    if command == "services":
         return "devstack.services", Requirements.BASE, passed + ["--without-cluster"] * arguments.without_cluster
     passed += ["--port", str(arguments.port), *(["--host", arguments.host] if arguments.host else [])]
     return "devstack.up", Requirements.BASE, passed + ["--demo"] * arguments.demo

@@ -75,7 +75,7 @@ def run(arguments: Sequence[str], *, cluster_only: bool) -> int:
         env["OPENCRANE_TEST_NAMESPACE"] = f"opencrane-test-{secrets.token_hex(4)}"
         given = [] if _chooses_processes(arguments) else ["-n", str(processes()), "--dist", "loadgroup"]
         if cluster_only:
-            given += ["-m", "cluster", "tests/cluster"]
+            given.append("tests/cluster")
         return _pytest([*given, *arguments], env, supervisor)
 
 
