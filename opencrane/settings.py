@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import django_stubs_ext
+from django.templatetags.static import static
 
 from opencrane import env
 from opencrane.addresses import parse_networks
@@ -34,8 +35,8 @@ configure_logging(level=LOG_LEVEL, log_format=LOG_FORMAT)
 # --- Django --------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "unfold",
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",
+    "opencrane.console.apps.ConsoleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -202,6 +203,35 @@ for _kind in ("Tenant",):
 NAMESPACE = env.text("NAMESPACE")
 CLUSTER_TIMEOUT_SECONDS = env.integer("OPENCRANE_CLUSTER_TIMEOUT_SECONDS", 10, minimum=1, maximum=60)
 TENANT_CR_APPEARANCE_TIMEOUT_MS = env.integer("TENANT_CR_APPEARANCE_TIMEOUT_MS", 30_000, minimum=0, maximum=600_000)
+
+# --- Console -------------------------------------------------------------------------------------------------------
+
+# Who may see and change what; the console knows no domain, so the role table comes by name.
+CONSOLE_ALLOWS = "accounts.permissions.allows"
+UNFOLD = {
+    "SITE_TITLE": "OpenCrane",
+    "SITE_HEADER": "OpenCrane",
+    "SITE_SYMBOL": "precision_manufacturing",
+    "SITE_URL": None,
+    "STYLES": [lambda request: static("console/console.css")],
+    "SCRIPTS": [lambda request: static("console/console.js")],
+    # A teal whose 600 carries white text, and is text on white, with a contrast above 4.5.
+    "COLORS": {
+        "primary": {
+            "50": "oklch(98.4% .014 180.72)",
+            "100": "oklch(95.3% .051 180.801)",
+            "200": "oklch(91% .096 180.426)",
+            "300": "oklch(85.5% .138 181.071)",
+            "400": "oklch(77.7% .152 181.912)",
+            "500": "oklch(70.4% .14 182.503)",
+            "600": "oklch(51.1% .096 186.391)",
+            "700": "oklch(43.7% .078 188.216)",
+            "800": "oklch(38.6% .063 188.416)",
+            "900": "oklch(32% .055 190)",
+            "950": "oklch(27.7% .046 192.524)",
+        },
+    },
+}
 
 # --- API -----------------------------------------------------------------------------------------------------------
 

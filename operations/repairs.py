@@ -46,14 +46,14 @@ def drift_report(kind_name: str) -> dict[str, Any]:
     }
 
 
-def repair_plan(kind_name: str) -> dict[str, Any]:
+def repair_plan(kind_name: str, *, names: list[str] | None = None) -> dict[str, Any]:
     """What a repair would do; changes nothing.
 
     Raises:
         UpstreamError: the cluster could not be listed.
         ConflictError: it lists nothing, while rows exist.
     """
-    entries = repair.plan(kind_name)
+    entries = repair.plan(kind_name, names=names)
     return _report(kind_name, entries, dry_run=True)
 
 

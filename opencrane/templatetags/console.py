@@ -1,0 +1,122 @@
+"""Template tags of the console: times, chips, differences. Everything that goes in is escaped."""
+
+import datetime
+from typing import Any
+
+from django import template
+from django.contrib import admin
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from opencrane.console import values
+
+register = template.Library()
+
+# state -> tone, icon, word
+SYNC_CHIPS = {
+    "synced": ("ok", "check_circle", "In sync"),
+    "waiting": ("info", "hourglass_top", "Waiting"),
+    "failing": ("bad", "error", "Failing"),
+    "drifted": ("warn", "difference", "Drifted"),
+    "deleting": ("muted", "delete", "Deleting"),
+}
+HEALTH_CHIPS = {
+    "Running": ("ok", "play_circle", "Running"),
+    "Pending": ("info", "pending", "Pending"),
+    "Suspended": ("muted", "pause_circle", "Suspended"),
+    "Error": ("bad", "dangerous", "Error"),
+}
+JOB_CHIPS = {
+    "queued": ("info", "schedule", "Queued"),
+    "running": ("info", "progress_activity", "Running"),
+    "succeeded": ("ok", "check_circle", "Succeeded"),
+    "failed": ("bad", "error", "Failed"),
+    "cancelled": ("muted", "cancel", "Cancelled"),
+}
+OUTCOME_TONES = {"failed": ("bad", "error"), "skipped": ("warn", "skip_next"), "queued": ("info", "hourglass_top")}
+
+
+@register.simple_tag
+def when(moment: datetime.datetime | None, empty: str = "—") -> str:
+    """A time relative to now, with the exact one on hover."""
+    if moment is None:
+        return empty
+    stamp = moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>', stamp, values.exact(moment), values.relative(moment)
+    )
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    return format_html('<span class="material-symbols-outlined oc-icon" aria-hidden="true">{}</span>', name)
+
+
+@register.simple_tag
+def chip(tone: str, icon_name: str, text: str, title: str = "") -> SafeString:
+    """A word with colour and icon; `tone` is ok, info, warn, bad or muted."""
+    return format_html(
+        '<span class="oc-chip oc-{}" title="{}">{}<span>{}</span></span>', tone, title, icon(icon_name), text
+    )
+
+
+@register.simple_tag
+def sync_chip(state: str, since: datetime.datetime | None = None) -> SafeString:
+    """How far the cluster follows the row."""
+    tone, icon_name, word = SYNC_CHIPS.get(state, ("muted", "help", state))
+    if state == "failing" and since is not None:
+        word = f"Failing since {values.relative(since).removesuffix(' ago')}"
+        return chip(tone, icon_name, word, f"since {values.exact(since)}")
+    return chip(tone, icon_name, word)
+
+
+@register.simple_tag
+def health_chip(phase: str, message: str = "") -> SafeString:
+    """What the cluster says of the object."""
+    tone, icon_name, word = HEALTH_CHIPS.get(phase, ("muted", "help", phase or "Unknown"))
+    return chip(tone, icon_name, word, message)
+
+
+@register.simple_tag
+def job_chip(status: str) -> SafeString:
+    tone, icon_name, word = JOB_CHIPS.get(status, ("muted", "help", status))
+    return chip(tone, icon_name, word)
+
+
+@register.simple_tag
+def outcome_chip(outcome: str) -> SafeString:
+    tone, icon_name = OUTCOME_TONES.get(outcome, ("ok", "check_circle"))
+    return chip(tone, icon_name, outcome)
+
+
+@register.simple_tag
+def object_link(resource: str) -> SafeString | str:
+    """`Tenant/anna` as a link to its page, where its kind has one."""
+    kind, _, name = resource.partition("/")
+    url = admin.site.object_url(kind, name) if name else ""
+    return format_html('<a href="{}">{}</a>', url, resource) if url else resource
+
+
+@register.inclusion_tag("console/_diff.html")
+def diff(before: Any, after: Any, left: str = "Before", right: str = "After", cut: int = 0) -> dict[str, Any]:
+    """A table of the fields that differ."""
+    return {"rows": values.differences(before, after, cut=cut), "left": left, "right": right}
+
+
+@register.filter
+def pretty(value: Any) -> str:
+    return values.pretty_json(value)
+
+
+@register.filter
+def compact(value: Any) -> str:
+    return values.compact(value)
+
+
+@register.filter
+def noun(count: Any, words: str) -> str:
+    """`{{ count|noun:"tenant" }}`, `{{ count|noun:"entry,entries" }}`; also for a Count."""
+    one, _, many = words.partition(",")
+    if hasattr(count, "noun"):
+        return str(count.noun(one, many))
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
