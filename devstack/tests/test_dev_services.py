@@ -228,13 +228,8 @@ def environment_for_everybody(folder: Path) -> Path | None:
         own.symlink_to(packages)
         shutil.copy(Path(packages).parents[2] / ".opencrane-stamp", environment)
         # Through a shell: the kernel would still let root's setpriv start what nobody cannot.
-        probe = [
-            "/bin/sh",
-            "-c",
-            '"$0" -c "import psycopg" && test -r "$1"',
-            environment / "bin" / "python",
-            ROOT / "dev",
-        ]
+        runs = '"$0" -c "import psycopg" && test -r "$1"'
+        probe = ["/bin/sh", "-c", runs, str(environment / "bin" / "python"), str(ROOT / "dev")]
         if subprocess.run([*AS_NOBODY, *probe], capture_output=True, check=False).returncode == 0:
             return environment
     return None
