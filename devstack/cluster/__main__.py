@@ -9,6 +9,7 @@ from pathlib import Path
 
 from devstack.cluster.folder import DataFolder, FolderError
 from devstack.cluster.server import StartError, serve
+from devstack.cluster.store import HISTORY_EVENTS
 
 
 def main() -> int:
@@ -17,10 +18,16 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="0: the port used before, or at first a free one")
     parser.add_argument("--namespace", default="opencrane", help="namespace to make and to name in the kubeconfig")
+    parser.add_argument(
+        "--history",
+        type=int,
+        default=HISTORY_EVENTS,
+        help="changes of each kind that a watch can go back (%(default)s)",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        serve(DataFolder(arguments.data), arguments.host, arguments.port, arguments.namespace)
+        serve(DataFolder(arguments.data), arguments.host, arguments.port, arguments.namespace, arguments.history)
     except (FolderError, StartError) as exc:
         print(exc, file=sys.stderr)
         return 1

@@ -74,8 +74,13 @@ class Api:
             except sqlite3.Error as exc:
                 log.exception("the store failed")
                 answer = http.status_answer(errors.internal(f"the store failed: {exc}"))
-            except RecursionError:
+            except (RecursionError, orjson.JSONEncodeError):
                 answer = http.status_answer(errors.bad_request("the document is nested too deeply"))
+            except ConnectionError:
+                return
+            except Exception as exc:
+                log.exception("%s %s failed", scope["method"], scope["path"])
+                answer = http.status_answer(errors.internal(f"{type(exc).__name__}: {exc}"))
             if scope["method"] == "HEAD" and answer.stream is None:
                 length = (b"content-length", str(len(answer.body)).encode())
                 headers = [(b"content-type", answer.content_type), length, *answer.headers]

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import orjson
 import yaml
 
+from devstack.cluster import protobuf
 from devstack.cluster.errors import StatusError, bad_request
 
 MAX_BODY = 3 * 1024 * 1024
@@ -20,6 +21,7 @@ MAX_DRAIN = 32 * 1024 * 1024
 # A reader that takes nothing for this long loses its connection.
 SEND_SECONDS = 30.0
 JSON = b"application/json"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -75,11 +77,17 @@ class Request:
             return parse_json(self.body)
         if kind == "application/yaml":
             return parse_yaml(self.body)
+        if kind == PROTOBUF:
+            try:
+                return protobuf.decode(self.body)
+            except protobuf.UnknownFieldError as exc:
+                raise unsupported_media(["application/json", "application/yaml"], f" ({exc} in protobuf)") from exc
         raise unsupported_media(["application/json", "application/yaml"])
 
 
-def unsupported_media(accepted: list[str]) -> StatusError:
-    message = "the body of the request was in an unknown format - accepted media types include: " + ", ".join(accepted)
+def unsupported_media(accepted: list[str], what: str = "") -> StatusError:
+    message = f"the body of the request was in an unknown format{what} - accepted media types include: "
+    message += ", ".join(accepted)
     return StatusError(415, "UnsupportedMediaType", message)
 
 

@@ -25,6 +25,7 @@ from devstack.cluster.writes import Options, Writer
 
 KEEP_ALIVE_SECONDS = 180
 STOP_SECONDS = 3
+LINGER_SECONDS = 0.5
 NOTICE = (
     "It is a stand-in for trying things out, never for production: no containers run, and one token may do everything."
 )
@@ -52,7 +53,15 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._api.stop_watches()
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._abort_connections)
         await super().shutdown(sockets)
+
+    def _abort_connections(self) -> None:
+        """End connections whose other end does not answer the closing of TLS."""
+        for connection in list(self.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -62,13 +71,14 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(folder: DataFolder, host: str, port: int, namespace: str) -> None:
+def serve(folder: DataFolder, host: str, port: int, namespace: str, history: int) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         host: the address to listen on.
         port: 0 for the one used before, or at first a free one.
         namespace: made at first start, and the default of the kubeconfig.
+        history: how many changes of each kind a watch can go back.
 
     Raises:
         StartError: the port cannot be had.
@@ -82,7 +92,7 @@ def serve(folder: DataFolder, host: str, port: int, namespace: str) -> None:
         make_certificates(folder, host)
     # Loading makes objects that stay: collecting garbage meanwhile, or ever looking at them again, is time lost.
     gc.disable()
-    store = Store(folder.objects)
+    store = Store(folder.objects, history)
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
     gc.enable()

@@ -70,9 +70,10 @@ class Subscriber(Protocol):
 class Shelf:
     """The objects of one resource, their order, their recent history and who watches."""
 
-    __slots__ = ("_snapshots", "entries", "floor", "history", "history_bytes", "keys", "subscribers")
+    __slots__ = ("_limit", "_snapshots", "entries", "floor", "history", "history_bytes", "keys", "subscribers")
 
-    def __init__(self, floor: int) -> None:
+    def __init__(self, floor: int, limit: int) -> None:
+        self._limit = limit
         self.entries: dict[Key, Entry] = {}
         self.keys: list[Key] = []
         self.history: deque[Event] = deque()
@@ -85,7 +86,7 @@ class Shelf:
     def remember(self, event: Event) -> None:
         self.history.append(event)
         self.history_bytes += len(event.entry.raw)
-        while len(self.history) > HISTORY_EVENTS or self.history_bytes > HISTORY_BYTES:
+        while len(self.history) > self._limit or self.history_bytes > HISTORY_BYTES:
             oldest = self.history.popleft()
             self.history_bytes -= len(oldest.entry.raw)
             self.floor = oldest.rv
@@ -139,7 +140,9 @@ class Shelf:
 class Store:
     """The shelves and the file behind them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, history: int = HISTORY_EVENTS) -> None:
+        """Load everything. `history` is how many changes of each kind a watch can go back."""
+        self._history = history
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         # A killed process loses nothing with NORMAL; a power cut might, which is fine for a stand-in.
@@ -174,7 +177,7 @@ class Store:
     def shelf(self, storage: str) -> Shelf:
         shelf = self._shelves.get(storage)
         if shelf is None:
-            shelf = self._shelves[storage] = Shelf(self._start_rv)
+            shelf = self._shelves[storage] = Shelf(self._start_rv, self._history)
         return shelf
 
     def storages(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Runs a development cluster for tests and speaks to it over plain HTTP, so that every status and header can be seen."""
+"""Runs a development cluster for tests and speaks to it over plain HTTP, so that statuses and headers show."""
 
 from __future__ import annotations
 
@@ -106,11 +106,10 @@ class Cluster:
     def get(self, path: str) -> Object:
         return self.ok("GET", path)
 
-    def apply(
-        self, path: str, body: Any, manager: str = "a", *, force: bool = False, **more: Any
-    ) -> tuple[int, Object]:
+    def apply(self, path: str, body: Any, manager: str = "a", *, force: bool = False) -> tuple[int, Object]:
+        """Server-side apply; status and parsed body."""
         query = f"?fieldManager={manager}&force={str(force).lower()}"
-        return self.call("PATCH", path + query, body, kind=APPLY, **more)
+        return self.call("PATCH", path + query, body, kind=APPLY)
 
     def gone(self, path: str) -> bool:
         return self.call("GET", path)[0] == 404
