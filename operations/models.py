@@ -4,9 +4,14 @@ import uuid
 
 from django.db import models
 from django.db.models import Func, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Cast, Now
 
 from opencrane.jsonfield import ValueField
+
+
+def current_transaction() -> Cast:
+    """The number of the transaction that inserts, as pg_current_snapshot() lists it while it is under way."""
+    return Cast(Cast(Func(function="pg_current_xact_id"), models.TextField()), models.BigIntegerField())
 
 
 def clock_timestamp() -> Func:
@@ -19,10 +24,13 @@ class AuditEntry(models.Model):
 
     Names are copied, so that an entry outlives what it speaks of; `tenant_id` tells a new tenant of an old name from
     the old one. `before` and `after` are masked. Read newest first by (timestamp, id): `id` comes from a sequence, so
-    entries that share a microsecond still have one order.
+    entries that share a microsecond still have one order. `xid` lets a reader find what was written before, but
+    committed after, the page it belongs to was read: see operations/audit_pages.py.
     """
 
     id = models.BigAutoField(primary_key=True)
+    # Before `timestamp`, so that the transaction has its number when the clock is read.
+    xid = models.BigIntegerField(db_default=current_transaction(), editable=False)
     timestamp = models.DateTimeField(db_default=clock_timestamp())
     tenant = models.TextField(blank=True, db_default="")
     tenant_id = models.UUIDField(null=True, blank=True)
@@ -42,6 +50,7 @@ class AuditEntry(models.Model):
         verbose_name_plural = "audit entries"
         indexes = [
             models.Index(name="audit_newest", fields=["-timestamp", "-id"]),
+            models.Index(name="audit_by_xid", fields=["xid"]),
             models.Index(name="audit_by_tenant", fields=["tenant", "-timestamp", "-id"]),
             models.Index(
                 name="audit_by_tenant_id",

@@ -40,10 +40,12 @@ class Page:
     Attributes:
         limit: rows on a page, 1 to 1000; None for all.
         after: sort values of the last row of the page before; None for the first page.
+        state: what `encode` was given to come back with the next page.
     """
 
     limit: int | None
     after: tuple[Any, ...] | None
+    state: Any = None
 
 
 class Keyset:
@@ -78,17 +80,21 @@ class Keyset:
         """
         query = request.GET
         cursor = query.get("cursor")
-        return Page(parse_limit(query.get("limit"), self._default_limit), self.decode(cursor) if cursor else None)
+        after, state = self.decode(cursor) if cursor else (None, None)
+        return Page(parse_limit(query.get("limit"), self._default_limit), after, state)
 
-    def encode(self, values: Sequence[Any]) -> str:
-        """A cursor for the row with these sort values: text, integers, UUIDs or aware times."""
+    def encode(self, values: Sequence[Any], state: Any = None) -> str:
+        """A cursor for the row with these sort values: text, integers, UUIDs or aware times.
+
+        `state` is any small JSON value that the next page should know.
+        """
         if len(values) != len(self.columns):
             raise ValueError(f"{len(values)} values for {len(self.columns)} columns")
-        payload = orjson.dumps([_pack(value) for value in values])
+        payload = orjson.dumps([_pack(value) for value in values] + ([] if state is None else [state]))
         return base64.urlsafe_b64encode(self._mac(payload) + payload).rstrip(b"=").decode()
 
-    def decode(self, cursor: str) -> tuple[Any, ...]:
-        """The sort values that `encode` was given.
+    def decode(self, cursor: str) -> tuple[tuple[Any, ...], Any]:
+        """The sort values and the state that `encode` was given.
 
         Raises:
             InvalidCursorError: it is not a cursor of this listing.
@@ -103,7 +109,9 @@ class Keyset:
         canonical = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
         if canonical != cursor or not hmac.compare_digest(mac, self._mac(payload)):
             raise InvalidCursorError
-        return tuple(_unpack(item) for item in orjson.loads(payload))
+        items = orjson.loads(payload)
+        width = len(self.columns)
+        return tuple(_unpack(item) for item in items[:width]), (items[width] if len(items) > width else None)
 
     def _mac(self, payload: bytes) -> bytes:
         return hashlib.blake2b(self._salt + b"\0" + payload, key=_key(), digest_size=_MAC_BYTES).digest()

@@ -175,7 +175,7 @@ def test_the_document_is_the_same_each_time(document: Any) -> None:
     assert json.loads(first) == document
 
 
-def test_the_document_and_its_reading_room_need_no_credentials(anonymous_api: ApiClient) -> None:
+def test_the_document_and_its_reading_room_need_no_credentials(anonymous_api: ApiClient, db: None) -> None:
     page = anonymous_api.get("/api/docs")
     assert page.status_code == 200
     assert b"//" not in page.content.replace(b"<!doctype", b"")
