@@ -289,14 +289,15 @@ def check_typed(config: dict[str, Any], type_: Type, what: str) -> None:
         StatusError: 500 without a reason. A real API server answers just that
             (https://github.com/kubernetes/kubernetes/issues/139253), so clients have to cope.
     """
-    faults = list(_faults(config, type_, ""))
+    faults = type_faults(config, type_, "")
     if not faults:
         return
     text = faults[0] if len(faults) == 1 else "errors:\n" + "\n".join("  " + fault for fault in faults)
     raise StatusError(500, "", f"failed to create typed patch object ({what}): {text}")
 
 
-def _faults(value: Any, type_: Type, path: str) -> list[str]:
+def type_faults(value: Any, type_: Type, path: str) -> list[str]:
+    """Where `value` has another shape than the type says, in the words of structured-merge-diff."""
     if value is None or type_.kind == "any":
         return []
     got = f"got &value.valueUnstructured{{Value:{_spell(value)}}}"
@@ -315,13 +316,13 @@ def _faults(value: Any, type_: Type, path: str) -> list[str]:
             if type_.closed and name not in type_.fields:
                 out.append(f"{path}.{name}: field not declared in schema")
             else:
-                out += _faults(item, f.child_type(type_, name), f"{path}.{name}")
+                out += type_faults(item, f.child_type(type_, name), f"{path}.{name}")
         return out
     if not isinstance(value, list):
         return [f"{path}: expected list, {got}"]
     seen: set[str] = set()
     for index, item in enumerate(value):
-        out += _faults(item, type_.element or f.ANY, f"{path}[{index}]")
+        out += type_faults(item, type_.element or f.ANY, f"{path}[{index}]")
         if type_.keys and not type_.atomic:
             key = f.item_key(type_, item)
             if key in seen:

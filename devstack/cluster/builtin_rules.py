@@ -418,7 +418,7 @@ def complete(resource: Resource, obj: Object, old: Object | None) -> list[Cause]
         return []
     try:
         return rule(obj, old)
-    except (AttributeError, TypeError, KeyError) as exc:
+    except (AttributeError, TypeError, KeyError, ValueError) as exc:
         # A mapping where a list belongs, or the like: a real server fails to decode it.
         kind = f'{resource.kind} in version "{resource.version}"'
         raise bad_request(f"{kind} cannot be handled as a {resource.kind}: json: cannot unmarshal: {exc}") from exc

@@ -85,7 +85,9 @@ def serve(folder: DataFolder, host: str, port: int, namespace: str, history: int
     """
     sock = _listen(folder, host, port)
     port = sock.getsockname()[1]
-    url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+    # Nobody can connect to "any address"; from here this one always works.
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    url = f"https://{f'[{reached}]' if ':' in reached else reached}:{port}"
     if not folder.has_certificates(host):
         from devstack.cluster.certs import make_certificates
 

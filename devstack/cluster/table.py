@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 from devstack.cluster.kinds import Column, Resource
 
 Object = dict[str, Any]
@@ -176,11 +178,7 @@ def cell(obj: Object, column: Column, *, custom: bool) -> Any:
         return None if custom else ""
     value = values[0]
     if column.type == "string":
-        if len(values) > 1:
-            return ",".join(str(item) for item in values)
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        return value if isinstance(value, str) else str(value)
+        return " ".join(item if isinstance(item, str) else orjson.dumps(item).decode() for item in values)
     return value
 
 

@@ -139,9 +139,12 @@ class Watch:
             bookmark_initial: end those with a bookmark annotated `k8s.io/initial-events-end`.
 
         Raises:
-            StatusError: 410 when `since` is further back than history goes.
+            StatusError: 410 when `since` is further back than history goes, or has not been yet.
         """
         if since is not None and not send_initial:
+            if since > self._now_rv():
+                # Only after somebody threw the data away; told like this, every client lists again.
+                raise errors.gone(f"too large resource version: {since}, current: {self._now_rv()}")
             if since < self._shelf.floor:
                 raise errors.gone(f"too old resource version: {since} ({self._shelf.floor})")
             for event in self._shelf.since(since):

@@ -176,6 +176,9 @@ class Writer:
             if resource.schema.defaults_below:
                 structural.fill_defaults(obj, resource.schema)
             structural.validate(obj, resource.schema, "", causes, root=True)
+        elif faults := ssa.type_faults(obj, resource.type, ""):
+            kind_of = f'{resource.kind} in version "{resource.version}"'
+            raise errors.bad_request(f"{kind_of} cannot be handled as a {resource.kind}: {faults[0]}")
         elif not subresource:
             causes += builtin_rules.complete(resource, obj, old)
         if causes:

@@ -92,6 +92,8 @@ def test_history_runs_out_for_watches_and_pages(own: Cluster) -> None:
     assert (status, answer["reason"]) == (410, "Expired")
     with own.watch(f"{MAPS}?resourceVersion={version}") as events:
         assert next(events)["object"]["code"] == 410
+    with own.watch(f"{MAPS}?resourceVersion=99999999") as events:
+        assert next(events)["object"]["code"] == 410
     recent = int(own.get(MAPS)["metadata"]["resourceVersion"]) - 5
     with own.watch(f"{MAPS}?resourceVersion={recent}") as events:
         assert [event["object"]["data"]["n"] for event in itertools.islice(events, 5)] == ["20", "21", "22", "23", "24"]
@@ -125,7 +127,8 @@ def test_stops_at_once_in_spite_of_watches(own: Cluster) -> None:
         list(events)
         ended.append(time.monotonic())
 
-    with own.watch(f"{MAPS}?resourceVersion=1000000") as events:
+    version = own.get(MAPS)["metadata"]["resourceVersion"]
+    with own.watch(f"{MAPS}?resourceVersion={version}") as events:
         thread = threading.Thread(target=follow, args=(events,))
         thread.start()
         start = time.monotonic()
