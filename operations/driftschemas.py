@@ -1,5 +1,7 @@
 """How drift reports and repairs read, for every dual-written kind."""
 
+from typing import Any
+
 from rest_framework import serializers
 
 from opencrane.api.fields import JsonField
@@ -12,21 +14,27 @@ class DifferenceSerializer(ResponseSerializer):
     row = JsonField(allow_null=True)
 
 
-class MismatchSerializer(ResponseSerializer):
+class _Differing(ResponseSerializer):
+    """What mismatches and repairs both tell about an object."""
+
     name = serializers.CharField()
-    issue = serializers.ChoiceField(choices=["missing-source", "missing-projection", "field-mismatch"])
-    fields_ = serializers.ListField(child=serializers.CharField(), required=False)
+    fields_ = serializers.ListField(child=serializers.CharField(), required=False, help_text="Sorted spec names.")
     differences = DifferenceSerializer(many=True, required=False)
+
+    def get_fields(self) -> dict[str, Any]:
+        # Called `fields` outside; a serializer has an attribute of that name.
+        fields = super().get_fields()
+        fields["fields"] = fields.pop("fields_")
+        return fields
+
+
+class MismatchSerializer(_Differing):
+    issue = serializers.ChoiceField(choices=["missing-source", "missing-projection", "field-mismatch"])
     managers = serializers.DictField(
         child=serializers.ListField(child=serializers.CharField()),
         required=False,
         help_text="Who else holds each field in the cluster, newest first.",
     )
-
-    def get_fields(self) -> dict[str, serializers.Field]:  # type: ignore[type-arg]
-        fields = super().get_fields()
-        fields["fields"] = fields.pop("fields_")
-        return fields
 
 
 class DriftSummarySerializer(ResponseSerializer):
@@ -44,9 +52,7 @@ class DriftReportSerializer(ResponseSerializer):
     mismatches = MismatchSerializer(many=True)
 
 
-class RepairEntrySerializer(MismatchSerializer):
-    issue = None
-    managers = None
+class RepairEntrySerializer(_Differing):
     action = serializers.ChoiceField(choices=["created", "updated", "skipped"])
     reason = serializers.CharField()
     dry_run = serializers.BooleanField()

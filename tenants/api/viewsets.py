@@ -163,7 +163,8 @@ class TenantViewSet(ApiViewSet):
         return {camelize(key): value for key, value in self.parsed_body(serializer_class).items()}
 
     def _optional_body(self, serializer_class: Any) -> dict[str, Any]:
-        return {} if self.request.data is None else self.parsed_body(serializer_class)
+        body: Any = self.request.data
+        return {} if body is None else self.parsed_body(serializer_class)
 
     def _reason(self) -> str:
         return self._optional_body(ReasonSerializer).get("reason") or ""

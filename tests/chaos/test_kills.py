@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from functools import partial
 from typing import Any
 
 import httpx
@@ -64,6 +65,14 @@ class Writer(threading.Thread):
             self.unexpected.append(f"{method} {path}: {answer.status_code} {answer.text}")
 
 
+def all_beyond(writers: list[Writer], counts: list[int]) -> bool:
+    return all(writer.acknowledged > count for writer, count in zip(writers, counts, strict=True))
+
+
+def is_replaced(stack: Stack, name: str, old: int) -> bool:
+    return stack.running.child(PROCESSES[name]) != old
+
+
 @pytest.mark.parametrize("victim", PROCESSES)
 def test_killing_a_process_amid_writes_loses_nothing(stack: Stack, victim: str) -> None:
     stack.wait_until_ready()
@@ -73,14 +82,10 @@ def test_killing_a_process_amid_writes_loses_nothing(stack: Stack, victim: str) 
         writer.start()
     try:
         for _ in range(2):
-            seen = [writer.acknowledged for writer in writers]
-            wait_until(
-                "every writer is at it",
-                lambda seen=seen: all(w.acknowledged > s + 1 for w, s in zip(writers, seen, strict=True)),
-                120,
-            )
+            seen = [writer.acknowledged + 1 for writer in writers]
+            wait_until("every writer is at it", partial(all_beyond, writers, seen), 120)
             killed = stack.signal(victim, signal.SIGKILL)
-            wait_until(f"a new {victim}", lambda killed=killed: stack.running.child(PROCESSES[victim]) != killed, 30)
+            wait_until(f"a new {victim}", partial(is_replaced, stack, victim, killed), 30)
     finally:
         halt.set()
         for writer in writers:

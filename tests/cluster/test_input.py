@@ -27,7 +27,9 @@ FIELDS = [
     "configOverrides", "openclawVersion", "openclawImage", "clusterTenantRef", "mcpPolicy", "awarenessWave",
     "suspended", "bogus",
 ]  # fmt: skip
-quantities = st.sampled_from(["1", "500m", "1Gi", "1.5", "1e3", "-1", "1 Gi", "Gi", "", "1" * 40, 2, -2, 0.5, None, []])
+quantities: st.SearchStrategy[Any] = st.sampled_from(
+    ["1", "500m", "1Gi", "1.5", "1e3", "-1", "1 Gi", "Gi", "", "1" * 40, 2, -2, 0.5, None, []]
+)
 bodies = st.dictionaries(st.sampled_from(FIELDS), anything, max_size=6) | st.fixed_dictionaries(
     {"resources": st.fixed_dictionaries({}, optional={"cpu": quantities, "memory": quantities, "gpu": quantities})}
 )
