@@ -87,7 +87,9 @@ def test_secrets_are_files_and_each_is_mounted_where_it_is_named() -> None:
     for name, service in whole["services"].items():
         named = {
             Path(match).name
-            for match in re.findall(r"/run/secrets/\w+", json.dumps([service.get(k) for k in ("command", "environment")]))
+            for match in re.findall(
+                r"/run/secrets/\w+", json.dumps([service.get(k) for k in ("command", "environment")])
+            )
         }
         assert named <= set(service.get("secrets", [])), name
         assert set(service.get("secrets", [])) <= set(whole["secrets"]), name
@@ -213,7 +215,9 @@ class Composed:
         """A command of the file with this test's addresses."""
         text = [self._here(resolved(word, {})) for word in words]
         text = [str(self.port) if word == "8000" else word for word in text]
-        return [word.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}").replace("0.0.0.0", "127.0.0.1") for word in text]  # noqa: S104
+        return [
+            word.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}").replace("0.0.0.0", "127.0.0.1") for word in text
+        ]  # noqa: S104
 
     def command(self, service: str) -> list[str]:
         return self.argv(self.file["services"][service]["command"])
@@ -246,7 +250,9 @@ class Composed:
         """Run the service's own health check once."""
         kind, *words = self.file["services"][service]["healthcheck"]["test"]
         argv = self.argv(words) if kind == "CMD" else ["sh", "-c", self._here(resolved(words[0], {}))]
-        checked = subprocess.run(argv, env=self.env(service), cwd=self.app, capture_output=True, timeout=60, check=False)
+        checked = subprocess.run(
+            argv, env=self.env(service), cwd=self.app, capture_output=True, timeout=60, check=False
+        )
         return checked.returncode == 0
 
     def said(self, service: str, text: str) -> Callable[[], bool]:
@@ -321,9 +327,13 @@ class TestCommands:
         assert stat.S_IMODE((composed.secrets / "kubeconfig").stat().st_mode) == 0o444
 
     def test_the_image_can_collect_its_static_files(self, composed: Composed) -> None:
-        step = next(step for step in DOCKERFILE.read_text().replace("\\\n", " ").splitlines() if "collectstatic" in step)
+        step = next(
+            step for step in DOCKERFILE.read_text().replace("\\\n", " ").splitlines() if "collectstatic" in step
+        )
         command = step.removeprefix("RUN ").replace("/opt/venv/bin/python", sys.executable)
-        subprocess.run(["sh", "-c", command], cwd=composed.app, env={"PATH": os.defpath}, check=True, capture_output=True)
+        subprocess.run(
+            ["sh", "-c", command], cwd=composed.app, env={"PATH": os.defpath}, check=True, capture_output=True
+        )
         assert (composed.app / "staticfiles" / "admin").is_dir()
 
     def test_valkey_starts_as_written(self, composed: Composed) -> None:

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Makes the secrets that docker-compose.yml mounts, in deploy/compose/secrets/. What is there already is kept.
+#
+# The folder is closed to other users of this machine. The files in it can be read by all, because compose mounts them
+# as they are and the containers run as a user of their own.
+set -eu
+cd -- "$(dirname -- "$0")"
+mkdir -p secrets
+chmod 0700 secrets
+
+random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
+
+# keep NAME VALUE: write the file unless it holds something.
+keep() {
+    [ -s "secrets/$1" ] || printf '%s\n' "$2" >"secrets/$1"
+    chmod 0444 "secrets/$1"
+}
+
+keep secret_key "$(random)$(random)"
+keep api_token "$(random)"
+keep admin_password "$(random)"
+keep postgres_password "$(random)"
+keep database_url "postgresql://opencrane:$(cat secrets/postgres_password)@postgres:5432/opencrane"
+keep valkey_conf "requirepass $(random)"
+keep redis_url "redis://:$(sed -n 's/^requirepass //p' secrets/valkey_conf)@valkey:6379/0"
+
+if [ -s secrets/kubeconfig ]; then
+    chmod 0444 secrets/kubeconfig
+else
+    echo "Now put a kubeconfig for the cluster at $(pwd)/secrets/kubeconfig and run this again." >&2
+fi
