@@ -102,6 +102,7 @@ WHITENOISE_USE_FINDERS = not STATIC_ROOT.is_dir()
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "/admin/login/"
+LOGIN_REDIRECT_URL = "/admin/"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
@@ -149,13 +150,20 @@ _database = parse_database_url(
     env.required_secret("DATABASE_URL", "it names the PostgreSQL database, postgresql://user:password@host:5432/name")
 )
 _database["OPTIONS"].setdefault("connect_timeout", "5")
-DATABASES: dict[str, Any] = {
-    "default": _database | {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True, "DISABLE_SERVER_SIDE_CURSORS": True}
-}
-if env.boolean("OPENCRANE_DATABASE_POOL", True):
-    # Health checks make the pool test a connection before it hands it out: a restarted PostgreSQL costs a reconnect,
-    # not a failed request.
+# The web process has many threads and waits a lot: a pool (opencrane/wsgi.py turns it on). Every other process has one
+# thread at a time: a connection that stays. Health checks cost a round trip and save a failed request or task whenever
+# PostgreSQL was restarted.
+_pooled = env.boolean("OPENCRANE_DATABASE_POOL", False)
+if _pooled:
     _database["OPTIONS"]["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 5.0}
+DATABASES: dict[str, Any] = {
+    "default": _database
+    | {
+        "CONN_MAX_AGE": 0 if _pooled else 600,
+        "CONN_HEALTH_CHECKS": True,
+        "DISABLE_SERVER_SIDE_CURSORS": True,
+    }
+}
 
 # --- Broker and Celery ---------------------------------------------------------------------------------------------
 
@@ -213,6 +221,9 @@ UNFOLD = {
     "SITE_HEADER": "OpenCrane",
     "SITE_SYMBOL": "precision_manufacturing",
     "SITE_URL": None,
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("console/favicon.svg")},
+    ],
     "STYLES": [lambda request: static("console/console.css")],
     "SCRIPTS": [lambda request: static("console/console.js")],
     # A teal whose 600 carries white text, and is text on white, with a contrast above 4.5.

@@ -4,11 +4,9 @@ from uuid import UUID
 
 from celery import shared_task
 
+from operations import driftchecks as _driftchecks  # noqa: F401  (registers its runner)
 from operations import repairs as _repairs  # noqa: F401  (registers its runner)
-from operations import (
-    repairs,  # noqa: F401  (registers its runner)
-    selectors,
-)
+from operations import selectors
 from operations.services import jobs
 
 

@@ -10,6 +10,7 @@ from django.db import connection
 from django.db.models import Exists, F, OuterRef, QuerySet
 
 from cluster.models import DriftFinding, Outcome, Revision
+from cluster.rows import fetch_one
 from opencrane.api.keyset import Keyset, Page
 from tenants.errors import TenantNotFoundError
 from tenants.models import DatasetMembership, Phase, Tenant
@@ -34,7 +35,7 @@ def tenant_named(name: str) -> Tenant:
     Raises:
         TenantNotFoundError
     """
-    tenant = Tenant.objects.filter(name=name).first()
+    tenant = fetch_one(Tenant, "name = %s", name)
     if tenant is None:
         raise TenantNotFoundError(f"There is no tenant named {name}.")
     return tenant
@@ -201,7 +202,7 @@ def fleet_counts(cap: int) -> dict[str, int]:
     """
     conditions = {"total": "TRUE"} | {phase: f"t.phase = '{phase}'" for phase in Phase.values} | SYNC_CONDITIONS
     parts = [
-        f"(SELECT count(*) FROM (SELECT 1 FROM tenants_tenant t WHERE {condition} LIMIT {cap + 1:d}) some)"  # noqa: S608
+        f"(SELECT count(*) FROM (SELECT 1 FROM tenants_tenant t WHERE {condition} LIMIT {cap + 1:d}) AS counted)"  # noqa: S608
         for condition in conditions.values()
     ]
     with connection.cursor() as cursor:

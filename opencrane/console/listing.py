@@ -1,7 +1,7 @@
 """Lists: filters that live in the URL, keyset pages, counts that stay cheap."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import urlencode
 
@@ -9,7 +9,7 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from opencrane.api.keyset import Keyset, Page
+from opencrane.api.keyset import Keyset
 
 PAGE_ROWS = 50
 COUNT_CAP = 10_000
@@ -168,8 +168,7 @@ def listing(
     Raises:
         InvalidCursorError: the cursor belongs to another list.
     """
-    cursor = request.GET.get("cursor")
-    page = Page(rows, keyset.decode(cursor) if cursor else None)
+    page = replace(keyset.page(request), limit=rows)
     found = list(keyset.apply(queryset, page))
     return page_of(request, found[:rows], keyset.encode(key(found[rows - 1])) if len(found) > rows else "")
 

@@ -1,0 +1,1 @@
+"""Console pages of operations: drift, jobs, audit, health."""

@@ -1,0 +1,1 @@
+"""Console pages of tenants: read by selectors, act by services."""
