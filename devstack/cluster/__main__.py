@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    # Everything written from here on, SQLite's files too, is for the owner alone.
+    os.umask(0o077)
     try:
         serve(DataFolder(arguments.data), arguments.host, arguments.port, arguments.namespace, arguments.history)
     except (FolderError, StartError) as exc:

@@ -30,6 +30,15 @@ NOTICE = (
     "It is a stand-in for trying things out, never for production: no containers run, and one token may do everything."
 )
 
+# All of these are required, and the official client refuses a node that lacks one.
+_NODE_INFO = ("machineID", "systemUUID", "bootID", "kernelVersion", "containerRuntimeVersion", "kubeProxyVersion")
+_NODE_FACTS = {
+    "kubeletVersion": "v1.32.0",
+    "osImage": "development cluster",
+    "operatingSystem": "linux",
+    "architecture": "amd64",
+}
+
 log = logging.getLogger("devstack.cluster")
 
 
@@ -195,7 +204,7 @@ def _furnish(store: Store, registry: Registry, writer: Writer, namespace: str) -
             "allocatable": capacity,
             "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
             "addresses": [{"type": "Hostname", "address": NODE}],
-            "nodeInfo": {"kubeletVersion": "v1.32.0", "osImage": "development cluster", "architecture": "amd64"},
+            "nodeInfo": {**dict.fromkeys(_NODE_INFO, ""), **_NODE_FACTS},
         }
         nodes = registry.by_storage("nodes")
         if nodes is not None:

@@ -29,7 +29,7 @@ Object = dict[str, Any]
 T = TypeVar("T")
 
 
-def until(probe: Callable[[], T], seconds: float = 10.0) -> T:
+def until(probe: Callable[[], T], seconds: float = 20.0) -> T:
     """What `probe` answers as soon as that is true; fails with its last answer after `seconds`."""
     end = time.monotonic() + seconds
     while True:

@@ -90,6 +90,9 @@ def test_typed_kinds(api: Any, core: Any, namespace: str) -> None:
     with pytest.raises(client.ApiException) as failure:
         apps.read_namespaced_deployment("web", namespace)
     assert failure.value.status == 404
+    apps.create_namespaced_deployment(namespace, deployment("bad", "fail:x"))
+    (event,) = until(lambda: core.list_namespaced_event(namespace).items)
+    assert (event.reason, event.involved_object.kind) == ("Failed", "Pod")
     body = client.V1Secret(metadata=client.V1ObjectMeta(name="s"), string_data={"a": "b"})
     assert core.create_namespaced_secret(namespace, body).data == {"a": "Yg=="}
     assert core.read_namespaced_secret("s", namespace).type == "Opaque"
