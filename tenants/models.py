@@ -1,5 +1,6 @@
 """Tenants and what belongs to them."""
 
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Case, F, GeneratedField, Q, Value, When
 
@@ -65,6 +66,7 @@ class Tenant(SyncedModel):
             models.Index(models.functions.Lower("email"), name="tenant_email"),
             models.Index(fields=["policy_ref"], name="tenant_policy_ref", condition=~Q(policy_ref="")),
             models.Index(fields=["cluster_tenant_ref"], name="tenant_cluster_ref", condition=~Q(cluster_tenant_ref="")),
+            GinIndex(fields=["resource_labels"], name="tenant_labels", opclasses=["jsonb_path_ops"]),
         ]
 
 
