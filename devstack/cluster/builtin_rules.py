@@ -12,7 +12,7 @@ from typing import Any
 from devstack.cluster import schema as structural
 from devstack.cluster.errors import Cause, bad_request
 from devstack.cluster.fields import same
-from devstack.cluster.kinds import Resource
+from devstack.cluster.kinds import Resource, from_definition
 
 Object = dict[str, Any]
 
@@ -384,6 +384,11 @@ def _definition(obj: Object, old: Object | None) -> list[Cause]:
                 out.append(wrong(f"spec.{key}", spec[key], "field is immutable"))
     if out:
         return out
+    try:
+        from_definition(obj)
+    except (AttributeError, KeyError, TypeError, ValueError, re.error) as exc:
+        # Stored all the same, it would keep the server from starting ever again.
+        return [wrong("spec", "spec", f"cannot be served: {type(exc).__name__}: {exc}")]
     names.setdefault("singular", names["kind"].lower())
     names.setdefault("listKind", f"{names['kind']}List")
     spec.setdefault("conversion", {"strategy": "None"})

@@ -18,6 +18,13 @@ from devstack.cluster.errors import Cause
 from devstack.cluster.fields import SCALAR, Type
 
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\Z")
+_KEYWORDS: tuple[tuple[tuple[str, ...], type | tuple[type, ...], str], ...] = (
+    (("minimum", "maximum", "multipleOf"), (int, float), "a number"),
+    (("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"), int, "an integer"),
+    (("required", "enum", "x-kubernetes-list-map-keys"), list, "a list"),
+    (("properties",), dict, "an object"),
+    (("type", "format", "pattern"), str, "a string"),
+)
 _SCALARS = {"string": "string", "integer": "numeric", "number": "numeric", "boolean": "boolean"}
 
 
@@ -123,6 +130,14 @@ def problems(raw: Any, path: str) -> Iterator[Cause]:
         yield Cause("FieldValueForbidden", f"{path}.additionalProperties", message)
     if raw.get("type") == "array" and not isinstance(raw.get("items"), dict):
         yield Cause("FieldValueRequired", f"{path}.items", "Required value: must be specified")
+    for words, wanted, what in _KEYWORDS:
+        for word in words:
+            value = raw.get(word)
+            if value is not None and (
+                not isinstance(value, wanted) or (wanted is not bool and isinstance(value, bool))
+            ):
+                yield Cause("FieldValueInvalid", f"{path}.{word}", f"Invalid value: {_show(value)}: must be {what}")
+                return
     if raw.get("pattern"):
         yield from _pattern_problems(str(raw["pattern"]), f"{path}.pattern")
     for name, sub in (raw.get("properties") or {}).items():

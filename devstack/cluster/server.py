@@ -110,7 +110,10 @@ def serve(folder: DataFolder, host: str, port: int, namespace: str, history: int
     try:
         registry = Registry()
         for entry in store.shelf(DEFINITIONS).slice(None, None):
-            registry.define(entry.load())
+            try:
+                registry.define(entry.load())
+            except Exception:
+                log.exception("the definition %s is stored but cannot be served", entry.name)
         tokens = Tokens(folder, store)
         api = Api(store, registry, tokens)
         api.address = url.removeprefix("https://")

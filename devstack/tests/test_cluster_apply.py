@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from devstack.tests.clusterclient import APPLY, MERGE, Cluster, Object, config_map, deployment, tenant
+from devstack.tests.clusterclient import APPLY, MERGE, Cluster, Object, config_map, deployment, tenant, until
 
 
 def owners(obj: Object) -> dict[str, Any]:
@@ -202,3 +202,28 @@ def test_many_updaters_are_folded_together(cluster: Cluster, maps: str) -> None:
     assert len(books) == 10
     folded = books["ancient-changes+Update"]["f:data"]
     assert {"f:k0", "f:k1", "f:k2", "f:k3", "f:k4"} <= folded.keys()
+
+
+CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+
+
+@pytest.mark.parametrize(
+    ("group", "plural", "kind", "body"),
+    [
+        ("apis/apps/v1", "deployments", "Deployment", {"spec": deployment("a", replicas=0)["spec"]}),
+        ("apis/networking.k8s.io/v1", "ingresses", "Ingress", {"spec": {"rules": [{"host": "a.test"}]}}),
+        ("api/v1", "services", "Service", {"spec": {"ports": [{"port": 80}]}}),
+        ("api/v1", "secrets", "Secret", {"stringData": {"a": "b"}}),
+        ("api/v1", "resourcequotas", "ResourceQuota", {"spec": {"hard": {"pods": 5}}}),
+        ("api/v1", "persistentvolumeclaims", "PersistentVolumeClaim", {"spec": CLAIM}),
+    ],
+)
+def test_defaults_are_no_change(
+    cluster: Cluster, namespace: str, group: str, plural: str, kind: str, body: Object
+) -> None:
+    """Applying the same again changes nothing, whatever the server has filled in."""
+    body = {"apiVersion": group.partition("/")[2], "kind": kind, "metadata": {"name": "a"}, **body}
+    path = f"/{group}/namespaces/{namespace}/{plural}/a"
+    assert cluster.apply(path, body)[0] == 201
+    # Controllers may come between two of them, but not for long.
+    until(lambda: cluster.apply(path, body) == cluster.apply(path, body), 5)

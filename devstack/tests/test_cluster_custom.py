@@ -226,6 +226,8 @@ def test_definition_is_served_changes_and_goes(cluster: Cluster, namespace: str,
         ({"type": "object", "properties": {"a": {}}}, "properties[a].type"),
         ({"type": "object", "properties": {"a": {"type": "array"}}}, "properties[a].items"),
         ({"type": "object", "properties": {"a": {"$ref": "x"}}}, "properties[a].$ref"),
+        ({"type": "object", "properties": {"a": {"type": "string", "maxLength": "5"}}}, "properties[a].maxLength"),
+        ({"type": "object", "properties": []}, "properties"),
         ({"type": "object", "properties": {"a": {"type": "string", "pattern": "(?=x)"}}}, "properties[a].pattern"),
         ({"type": "object", "properties": {"a": {"type": "string", "pattern": r"(x)\1"}}}, "properties[a].pattern"),
         (
