@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import orjson
 from django.db import connection
 
 from opencrane.api.keyset import Keyset, Page
@@ -23,11 +22,15 @@ SEARCH_WINDOW = 20_000
 # Each costs an index lookup and a few bytes of cursor; more writers at once than this are not expected.
 _MOST_PENDING = 64
 
-_COLUMNS = (
-    "id, timestamp, tenant, tenant_id, action, resource, message, actor_kind, actor_name, request_id, address,"
-    " before::text, after::text"
-)
-_IS_LATE = 13  # index of the column that follows
+# PostgreSQL writes the JSON: what it costs to make a page is mostly the turning of values into Python's and back.
+_ENTRY = """json_build_object('id', id::text,
+ 'timestamp', to_char(timestamp AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+ 'tenant', tenant, 'tenantId', tenant_id, 'action', action, 'resource', resource, 'message', message,
+ 'actor', json_build_object('kind', actor_kind, 'name', actor_name),
+ 'requestId', request_id, 'address', address, 'before', before, 'after', after)::text"""
+# What the page itself needs of a row, as text: only the last row's time is ever read.
+_JSON, _TIME, _ID, _IS_LATE, _SNAPSHOT = range(5)
+_COLUMNS = f"{_ENTRY}, timestamp::text, id"
 _TABLE = "operations_auditentry"
 _ORDER = NEWEST.order_by()
 
@@ -63,9 +66,9 @@ class AuditFilter:
 
 @dataclass(frozen=True, slots=True)
 class AuditPage:
-    """One page: the entries as the API shows them, and where it goes on."""
+    """One page: the entries as a JSON array, as the API shows them, and where it goes on."""
 
-    entries: list[dict[str, Any]]
+    entries: bytes
     next_cursor: str | None
 
 
@@ -87,36 +90,64 @@ def audit_page(wanted: AuditFilter, page: Page) -> AuditPage:
     limit = page.limit or 100
     pending: Pending = {xid: _unpack(bound) for xid, *bound in page.state or []}
     conditions, values = _conditions(wanted)
-    near_where, near_values = NEWEST.where(page)
-    near = f"SELECT * FROM {_TABLE} WHERE {' AND '.join([near_where, *conditions])} ORDER BY {_ORDER} LIMIT %s"  # noqa: S608
-    near_values += [*values, limit + 1 if wanted.q is None else SEARCH_WINDOW]
-    late, late_values = _late(pending, page, conditions, values)
-    match, match_values = _match(wanted.q)
-    # The edge is the last entry of a search's window, match or not: a full window goes on from there.
-    edge = f"(SELECT timestamp FROM near ORDER BY {_ORDER} OFFSET {SEARCH_WINDOW - 1} LIMIT 1)" if wanted.q else "NULL"
-    edge_id = f"(SELECT id FROM near ORDER BY {_ORDER} OFFSET {SEARCH_WINDOW - 1} LIMIT 1)" if wanted.q else "NULL"
-    sql = f"""
-        WITH near AS MATERIALIZED ({near})
-        SELECT found.*, pg_current_snapshot()::text, {edge}, {edge_id}
-          FROM (SELECT) AS always LEFT JOIN (
-            SELECT {_COLUMNS}, is_late FROM (SELECT *, false AS is_late FROM near {late}) AS both_parts
-             WHERE {match} ORDER BY {_ORDER} LIMIT %s
-          ) AS found ON true
-         ORDER BY found.timestamp DESC, found.id DESC
-    """  # noqa: S608
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [*near_values, *late_values, *match_values, limit + 1])
-        rows: list[Row] = cursor.fetchall()
-    snapshot, edge_position = rows[0][-3], rows[0][-2:]
-    if rows[0][0] is None:
-        rows = []
+    where, params = NEWEST.where(page)
+    where = " AND ".join([where, *conditions])
+    params += values
+    late, late_params = _late(pending, page, conditions, values)
+    if wanted.q is not None:
+        return _search(wanted.q, page, pending, (where, params), (late, late_params))
+    part = f"{_TABLE} WHERE {where} ORDER BY {_ORDER} LIMIT %s"
+    params.append(limit + 1)
+    if late:
+        sql = f"""
+            SELECT {_COLUMNS}, is_late, pg_current_snapshot()::text
+              FROM ((SELECT *, false AS is_late FROM {part}) {late}) AS both_parts ORDER BY {_ORDER} LIMIT %s
+        """  # noqa: S608
+        params += [*late_params, limit + 1]
+    else:
+        sql = f"SELECT {_COLUMNS}, false, pg_current_snapshot()::text FROM {part}"  # noqa: S608
+    rows = _rows(sql, params)
     shown = rows[:limit]
-    entries = [_entry(row) for row in shown]
+    return AuditPage(_array(shown), _next(page, pending, shown) if len(rows) > limit else None)
+
+
+def _search(
+    text: str, page: Page, pending: Pending, near: tuple[str, list[Any]], late: tuple[str, list[Any]]
+) -> AuditPage:
+    """A page of what matches `text` within the next SEARCH_WINDOW entries."""
+    limit = page.limit or 100
+    pattern = "%" + text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") + "%"
+    # The first row is the edge, the last entry of the window, match or not: from a full window the search goes on there.
+    sql = f"""
+        WITH near AS MATERIALIZED (SELECT * FROM {_TABLE} WHERE {near[0]} ORDER BY {_ORDER} LIMIT %s)
+        SELECT edge.* FROM (SELECT) AS always LEFT JOIN (
+            SELECT NULL, timestamp::text, id, NULL::boolean, pg_current_snapshot()::text
+              FROM near ORDER BY {_ORDER} OFFSET %s LIMIT 1
+        ) AS edge ON true
+        UNION ALL (
+            SELECT {_COLUMNS}, is_late, pg_current_snapshot()::text
+              FROM (SELECT *, false AS is_late FROM near {late[0]}) AS both_parts
+             WHERE message ILIKE %s OR resource ILIKE %s OR action ILIKE %s ORDER BY {_ORDER} LIMIT %s
+        )
+    """  # noqa: S608
+    params = [*near[1], SEARCH_WINDOW, SEARCH_WINDOW - 1, *late[1], pattern, pattern, pattern, limit + 1]
+    edge, *rows = _rows(sql, params)
+    shown = rows[:limit]
     if len(rows) > limit:
-        return AuditPage(entries, _next(page, pending, shown, snapshot))
-    if edge_position[0] is not None:
-        return AuditPage(entries, _next(page, pending, shown, snapshot, edge_position))
-    return AuditPage(entries, None)
+        return AuditPage(_array(shown), _next(page, pending, shown))
+    if edge[_ID] is not None:
+        return AuditPage(_array(shown), _next(page, pending, shown, edge))
+    return AuditPage(_array(shown), None)
+
+
+def _rows(sql: str, params: list[Any]) -> list[Row]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchall()
+
+
+def _array(rows: list[Row]) -> bytes:
+    return f"[{','.join([row[_JSON] for row in rows])}]".encode()
 
 
 def _late(pending: Pending, page: Page, conditions: list[str], values: list[Any]) -> tuple[str, list[Any]]:
@@ -129,21 +160,19 @@ def _late(pending: Pending, page: Page, conditions: list[str], values: list[Any]
     return f"UNION ALL SELECT *, true FROM {_TABLE} WHERE {where}", [*params, *page.after, *values]  # noqa: S608
 
 
-def _next(page: Page, pending: Pending, shown: list[Row], snapshot: str, edge: Position | None = None) -> str:
+def _next(page: Page, pending: Pending, shown: list[Row], edge: Row | None = None) -> str:
     """The cursor of the page that follows.
 
     Args:
         page: the present one.
         pending: as the present page had it.
         shown: the rows of the present page.
-        snapshot: what the present page's query saw.
         edge: where the search's window ended, when that is what ended the page.
     """
     in_time = [row for row in shown if not row[_IS_LATE]]
-    after = edge or (_position(in_time[-1]) if in_time else page.after)
+    after = _position(edge) if edge else _position(in_time[-1]) if in_time else page.after
     assert after is not None, "a first page shows nothing late"
-    under_way = _under_way(snapshot)
-    still = {xid: pending.get(xid, _ABOVE_ALL) for xid in under_way}
+    still = {xid: pending.get(xid, _ABOVE_ALL) for xid in _under_way((edge or shown[-1])[_SNAPSHOT])}
     if edge is None and shown[-1][_IS_LATE]:
         # There was more from committed transactions than fits on the page, so nothing in time was shown either.
         last = _position(shown[-1])
@@ -155,13 +184,6 @@ def _next(page: Page, pending: Pending, shown: list[Row], snapshot: str, edge: P
 def _under_way(snapshot: str) -> list[int]:
     """The transactions that a snapshot does not see though they have begun: `xmin:xmax:xip,xip,…`."""
     return [int(xid) for xid in snapshot.rpartition(":")[2].split(",") if xid]
-
-
-def _match(text: str | None) -> tuple[str, list[str]]:
-    if text is None:
-        return "true", []
-    pattern = "%" + text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") + "%"
-    return "(message ILIKE %s OR resource ILIKE %s OR action ILIKE %s)", [pattern] * 3
 
 
 def _conditions(wanted: AuditFilter) -> tuple[list[str], list[Any]]:
@@ -189,7 +211,8 @@ def _conditions(wanted: AuditFilter) -> tuple[list[str], list[Any]]:
 
 
 def _position(row: Row) -> Position:
-    return row[1], row[0]
+    # PostgreSQL writes `+00`, which Python reads from 3.11 on.
+    return datetime.datetime.fromisoformat(row[_TIME]), row[_ID]
 
 
 def _pack(position: Position) -> list[Any]:
@@ -198,23 +221,3 @@ def _pack(position: Position) -> list[Any]:
 
 def _unpack(packed: list[Any]) -> Position:
     return datetime.datetime.fromisoformat(packed[0]), packed[1]
-
-
-def _entry(row: Row) -> dict[str, Any]:
-    entry_id, timestamp, tenant, tenant_id, action, resource, message, kind, name, request_id, address, before, after = (
-        row[:13]
-    )
-    return {
-        "id": str(entry_id),
-        "timestamp": timestamp,
-        "tenant": tenant,
-        "tenantId": tenant_id,
-        "action": action,
-        "resource": resource,
-        "message": message,
-        "actor": {"kind": kind, "name": name},
-        "requestId": request_id,
-        "address": address,
-        "before": before if before is None else orjson.Fragment(before),
-        "after": after if after is None else orjson.Fragment(after),
-    }

@@ -9,7 +9,7 @@ from opencrane.api import params
 from opencrane.api.identity import actor_of
 from opencrane.api.keyset import Keyset, next_link
 from opencrane.api.parameters import CURSOR, LIMIT, limit_parameter, query
-from opencrane.api.responses import json_response
+from opencrane.api.responses import json_response, to_json
 from opencrane.api.viewsets import ApiViewSet
 from operations import audit_pages, selectors
 from operations.api.serializers import AuditPageSerializer, JobDetailSerializer, JobSerializer
@@ -67,7 +67,8 @@ class AuditViewSet(ApiViewSet):
         if found.next_cursor is not None:
             pagination["nextCursor"] = found.next_cursor
             headers["Link"] = next_link(request, found.next_cursor)
-        return json_response({"data": found.entries, "pagination": pagination}, headers=headers)
+        body = b'{"data":' + found.entries + b',"pagination":' + to_json(pagination) + b"}"
+        return json_response(body, headers=headers)
 
 
 class JobViewSet(ApiViewSet):
