@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from cluster.kinds import Kind, Spec, same
 from cluster.models import ClusterHealth, Revision, SyncedModel
+from cluster.rows import fetch_one
 from cluster.wait import Write
 from opencrane.actor import Actor
 from opencrane.errors import ConflictError, UpstreamError
@@ -30,7 +31,7 @@ def require_reachable_cluster() -> None:
     Raises:
         UpstreamError: 502 that names the cluster and what it said.
     """
-    health = ClusterHealth.objects.filter(last_unreachable_at__gt=timezone.now() - KNOWN_AWAY).first()
+    health = fetch_one(ClusterHealth, "last_unreachable_at > %s", timezone.now() - KNOWN_AWAY)
     if health is not None:
         raise UpstreamError(
             "The Kubernetes cluster is not reachable; nothing was written.",
@@ -40,7 +41,7 @@ def require_reachable_cluster() -> None:
 
 def locked_row(kind: Kind[RowT], name: str) -> RowT | None:
     """The row under a row lock, or None. Call in the transaction that is going to change it."""
-    return kind.model._default_manager.select_for_update(of=("self",)).filter(name=name).first()
+    return fetch_one(kind.model, "name = %s FOR UPDATE", name)
 
 
 def require_writable(row: SyncedModel) -> None:

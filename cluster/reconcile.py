@@ -26,6 +26,7 @@ from cluster.kinds import Kind, Spec, all_kinds, kind_named, row_id_of, same
 from cluster.locks import object_lock
 from cluster.models import ClusterHealth, Outcome, Revision, SyncedModel, Tombstone
 from cluster.resources import KubeObject
+from cluster.rows import fetch, fetch_one
 from cluster.wait import CHANNEL, announce, announcement
 from opencrane.errors import ClusterRejectedError, ConflictError
 
@@ -89,10 +90,11 @@ def _is_due(kind: Kind[Any], object_id: UUID) -> bool:
 
 def _step(kind: Kind[Any], object_id: UUID) -> bool:
     """One attempt; True when there may be more to do at once."""
-    row = kind.model._default_manager.filter(pk=object_id).first()
+    row = fetch_one(kind.model, "id = %s", object_id)
     if row is None or not row.in_flight or row.sync_not_before > timezone.now():
         return False
-    revisions = list(Revision.objects.filter(object_id=row.pk, generation__lte=row.generation))
+    ours = "object_id = %s AND generation <= %s ORDER BY generation"
+    revisions = fetch(Revision, ours, row.pk, row.generation)
     try:
         attempt = Attempt(kind, row, revisions, cluster_client())
         if row.deleting:

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "opencrane.settings")
+os.environ.setdefault("OPENCRANE_DATABASE_POOL", "true")
 
 _django = get_wsgi_application()
 

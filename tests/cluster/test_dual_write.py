@@ -327,7 +327,8 @@ def test_concurrent_updates_end_with_the_cluster_at_the_last_committed_row(
         no_worker()
         return status
 
-    assert in_threads(12, update) == [504] * 12
+    # Some find that another thread's worker has taken their write along already.
+    assert set(in_threads(12, update)) <= {200, 504}
     no_worker()
     row = Tenant.objects.get(name="anna")
     assert (row.generation, row.in_flight) == (13, False)
