@@ -1,6 +1,8 @@
 """Reading tenants."""
 
 import hashlib
+import re
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -42,9 +44,12 @@ def tenant_named(name: str) -> Tenant:
 
 
 def tenants_matching(filters: dict[str, str]) -> QuerySet[Tenant]:
-    """Tenants that fit every filter given: `q`, `team`, `phase`, `sync`, `policyRef`, `clusterTenantRef`, `email`."""
-    where, params = _where(filters)
-    return Tenant.objects.extra(where=[where.replace("t.", "tenants_tenant.")], params=params)  # noqa: S610
+    """Tenants that fit every filter given: `q`, `team`, `phase`, `sync`, `policyRef`, `clusterTenantRef`, `email`.
+
+    `sync` is what the console's chip says: `synced` leaves out what has drifted, as `drifted` does what is in flight.
+    """
+    where, params = _where(filters, CHIP_CONDITIONS)
+    return Tenant.objects.extra(where=[re.sub(r"\bt\.", "tenants_tenant.", where)], params=params)  # noqa: S610
 
 
 def tenant_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
@@ -65,7 +70,7 @@ def tenant_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
     return b"[" + b",".join(row[0].encode() for row in shown) + b"]", cursor_text
 
 
-def _where(filters: dict[str, str]) -> tuple[str, list[Any]]:
+def _where(filters: dict[str, str], sync_conditions: Mapping[str, str] | None = None) -> tuple[str, list[Any]]:
     """An SQL condition on `tenants_tenant t` and its parameters."""
     parts: list[str] = ["TRUE"]
     params: list[Any] = []
@@ -87,7 +92,7 @@ def _where(filters: dict[str, str]) -> tuple[str, list[Any]]:
         parts.append("lower(t.email) = lower(%s)")
         params.append(filters["email"])
     if "sync" in filters:
-        parts.append(SYNC_CONDITIONS[filters["sync"]])
+        parts.append((sync_conditions or SYNC_CONDITIONS)[filters["sync"]])
     return " AND ".join(parts), params
 
 
@@ -97,6 +102,12 @@ SYNC_CONDITIONS = {
     "failing": "(t.observed_generation < t.generation AND t.sync_failing_since IS NOT NULL)",
     "deleting": "t.deleting",
     "drifted": "EXISTS (SELECT 1 FROM cluster_driftfinding f WHERE f.kind = 'Tenant' AND f.name = t.name)",
+}
+# The same in the console, where a tenant counts for one of them only.
+CHIP_CONDITIONS = SYNC_CONDITIONS | {
+    "synced": f"({SYNC_CONDITIONS['synced']} AND NOT {SYNC_CONDITIONS['drifted']})",
+    "failing": f"(NOT t.deleting AND {SYNC_CONDITIONS['failing']})",
+    "drifted": f"({SYNC_CONDITIONS['synced']} AND {SYNC_CONDITIONS['drifted']})",
 }
 
 
@@ -198,9 +209,9 @@ def is_drifted(tenant: Tenant) -> bool:
 def fleet_counts(cap: int) -> dict[str, int]:
     """Tenants by phase and by sync state, each counted no further than one beyond `cap`, in one query.
 
-    Keys are `total`, the phases and the keys of SYNC_CONDITIONS.
+    Keys are `total`, the phases and the keys of CHIP_CONDITIONS.
     """
-    conditions = {"total": "TRUE"} | {phase: f"t.phase = '{phase}'" for phase in Phase.values} | SYNC_CONDITIONS
+    conditions = {"total": "TRUE"} | {phase: f"t.phase = '{phase}'" for phase in Phase.values} | CHIP_CONDITIONS
     parts = [
         f"(SELECT count(*) FROM (SELECT 1 FROM tenants_tenant t WHERE {condition} LIMIT {cap + 1:d}) AS counted)"  # noqa: S608
         for condition in conditions.values()

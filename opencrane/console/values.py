@@ -9,11 +9,12 @@ import orjson
 import yaml
 from django.utils import timezone
 
-_STEPS = ((60, "second"), (60, "minute"), (24, "hour"), (30, "day"), (12, "month"), (10**6, "year"))
+_STEPS = ((60, " s"), (60, " min"), (24, " h"), (30, " day"), (12, " month"), (10**6, " year"))
+_WORDS = (" day", " month", " year")
 
 
 def relative(moment: datetime.datetime, now: datetime.datetime | None = None) -> str:
-    """`3 minutes ago`, `in 5 seconds`, `just now`."""
+    """`3 min ago`, `in 5 s`, `2 days ago`, `just now`."""
     seconds = ((now or timezone.now()) - moment).total_seconds()
     amount = abs(seconds)
     if amount < 2:
@@ -23,7 +24,7 @@ def relative(moment: datetime.datetime, now: datetime.datetime | None = None) ->
             break
         amount /= size
     count = int(amount)
-    phrase = f"{count} {unit}{'' if count == 1 else 's'}"
+    phrase = f"{count}{unit}" + ("s" if unit in _WORDS and count != 1 else "")
     return f"{phrase} ago" if seconds > 0 else f"in {phrase}"
 
 

@@ -75,6 +75,8 @@ class AuditEntryPage(ConsolePage):
         entry = selectors.audit_entry(entry_id)
         if entry is None:
             raise NotFoundError("There is no such audit entry.")
+        if request.GET.get("part") == "diff":
+            return self.fragment("operations/_audit_diff.html", {"entry": entry})
         return self.render({"entry": entry})
 
 

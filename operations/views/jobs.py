@@ -124,4 +124,5 @@ def register() -> None:
     site.add_page("jobs/<uuid:job_id>/", JobPage.as_view(), "job")
     site.add_page("jobs/<uuid:job_id>/cancel/", JobCancel.as_view(), "job_cancel")
     site.add_page("jobs/<uuid:job_id>/retry/", JobRetry.as_view(), "job_retry")
+    site.add_object_page("Job", "admin:job")
     site.add_navigation("Operations", "Jobs", "assignment", "admin:jobs", resource="jobs", position=40)

@@ -31,6 +31,7 @@ TABS = {
     "audit": "Audit",
 }
 AUDIT_ROWS = 25
+_HEAD = {"apiVersion": TENANT.resource.api_version, "kind": TENANT.resource.kind}
 
 
 class TenantPage(ConsolePage):
@@ -68,8 +69,7 @@ class TenantPage(ConsolePage):
         spec = TENANT.spec(tenant)
         return {
             "fields": [(field, spec.get(field)) for field in TENANT.fields],
-            "yaml": to_yaml(TENANT.manifest(tenant, spec)),
-            "confirmed": tenant.confirmed_spec,
+            "yaml": to_yaml({**_HEAD, "metadata": {"name": tenant.name}, "spec": spec}),
         }
 
     def _contract(self, tenant: Tenant) -> dict[str, Any]:
@@ -123,7 +123,9 @@ class TenantAction(ConsoleAction):
                     request, "A worker tries it now." if count else f"{name} is in sync; there is nothing to try."
                 )
             case "apply":
-                settle(request, lifecycle.resync_tenant(name=name, actor=actor), f"The cluster has {name} as it is here.")
+                settle(
+                    request, lifecycle.resync_tenant(name=name, actor=actor), f"The cluster has {name} as it is here."
+                )
             case "delete":
                 return self._delete(name, reason)
             case _:

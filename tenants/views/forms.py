@@ -77,7 +77,9 @@ SECTIONS = (
             FormField("openclawVersion", "OpenClaw version", help="An image tag. Blank: the fleet's."),
             FormField("openclawImage", "OpenClaw image", help="An image reference. Blank: the fleet's."),
             FormField("awarenessWave", "Awareness wave", help="personal, project, department or org. Blank: the last."),
-            FormField("configOverrides", "Config overrides", "object", "An object, as JSON or YAML. No secrets, please."),
+            FormField(
+                "configOverrides", "Config overrides", "object", "An object, as JSON or YAML. No secrets, please."
+            ),
         ),
     ),
 )
@@ -157,13 +159,12 @@ class TenantForm:
     # -- parts --------------------------------------------------------------------------------------------------------
 
     def _checked(self, serializer_class: Any, body: dict[str, Any]) -> dict[str, Any] | None:
-        if self.errors:
-            return None
         serializer = serializer_class(data=body)
         try:
             serializer.is_valid(raise_exception=True)
         except serializers.ValidationError as exc:
             self.note(flatten_errors(exc.detail))
+        if self.errors:
             return None
         return {camelize(key): value for key, value in serializer.validated_data.items()}
 

@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import reverse
 
-from opencrane.console.listing import COUNT_CAP, Filter, FilterBar, capped_count, distinct_values, listing, url_with
+from opencrane.console.listing import Filter, FilterBar, capped_count, distinct_values, listing, url_with
 from opencrane.console.pages import ConsolePage, sentence, tell_refusal
 from opencrane.errors import DomainError, InvalidError
 from tenants import selectors
@@ -60,9 +60,7 @@ class TenantList(ConsolePage):
             page = listing(request, selectors.BY_NAME, found, lambda row: (row.name,))
         else:
             page = listing(request, selectors.NEWEST_FIRST, found, lambda row: (row.created_at, row.pk))
-        rows = [
-            {"tenant": row, "state": selectors.shown_state(row, is_drifted=row.is_drifted)} for row in page.rows
-        ]
+        rows = [{"tenant": row, "state": selectors.shown_state(row, is_drifted=row.is_drifted)} for row in page.rows]
         is_filtered = bool(bar.active)
         return self.render(
             {
@@ -124,12 +122,10 @@ class BulkPage(ConsolePage):
                 "plan": plan,
                 "names": names,
                 "tenants": tenants,
-                "verb": "will be" if count != 1 else "will be",
                 "is_cut": is_cut,
                 "limit": bulk.MAX_TENANTS,
                 "phrase": f"delete {count}" if plan["is_grave"] else "",
                 "problem": problem,
-                "cap": COUNT_CAP,
             },
             status=400 if problem else 200,
         )

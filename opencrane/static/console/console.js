@@ -99,8 +99,12 @@
     countSelected(form);
   });
 
-  document.addEventListener("DOMContentLoaded", function () {
+  // Also when the browser brings back a page with its boxes ticked.
+  window.addEventListener("pageshow", function () {
     document.querySelectorAll("form[data-selection]").forEach(countSelected);
+  });
+
+  document.addEventListener("DOMContentLoaded", function () {
     document.querySelectorAll("[data-must-be]").forEach(function (input) {
       input.form.querySelector("[type=submit]").disabled = input.value.trim() !== input.dataset.mustBe;
     });
