@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 import time
 
 import pytest
 
+from devstack.cluster import watch
+from devstack.cluster.kinds import Registry
+from devstack.cluster.store import Entry, Event, Shelf
 from devstack.tests.clusterclient import MERGE, Cluster, Object, config_map, tenant
 
 
@@ -182,3 +186,24 @@ def test_a_reader_that_sleeps_holds_nobody_up(cluster: Cluster, maps: str) -> No
             cluster.ok("POST", maps, config_map(f"m{number}", big=big))
         assert time.monotonic() - start < 10
         assert sum(1 for _ in itertools.islice(events, 60)) == 60
+
+
+def test_full_queue_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was queued is still sent; then the connection closes and the client starts over from what it has seen."""
+    monkeypatch.setattr(watch, "QUEUE_EVENTS", 3)
+
+    async def story() -> list[bytes]:
+        shelf = Shelf(floor=0, limit=100)
+        resource = next(iter(Registry()))
+        follow = watch.Watch(
+            resource, shelf, None, watch.Selection(None, None), encoder=lambda entry: entry.raw, now_rv=lambda: 5
+        )
+        follow.start(0, send_initial=False, bookmark_initial=False)
+        for rv in range(1, 6):
+            event = Event("ADDED", rv, Entry({"metadata": {"name": f"n{rv}"}}, b"%d" % rv, rv), None)
+            for subscriber in shelf.subscribers:
+                subscriber.offer(event)
+        async with asyncio.timeout(5):
+            return [chunk async for chunk in follow.chunks(60, bookmarks=True)]
+
+    assert b"".join(asyncio.run(story())).splitlines() == [b'{"type":"ADDED","object":%d}' % rv for rv in (1, 2, 3)]
