@@ -25,6 +25,7 @@ from opencrane.api.responses import error_response, json_response
 from opencrane.api.viewsets import ApiViewSet
 from opencrane.errors import DependencyUnavailableError
 from opencrane.masking import mask_text
+from opencrane.tasks import impatient_options
 
 log = structlog.get_logger(__name__)
 
@@ -45,9 +46,8 @@ def _probe_database() -> None:
 def _probe_broker() -> None:
     from opencrane.celery import app
 
-    options = {"socket_timeout": PROBE_SECONDS, "socket_connect_timeout": PROBE_SECONDS}
-    transport_options = dict(app.conf.broker_transport_options) | options
-    with app.connection_for_read(transport_options=transport_options) as connection:
+    # One try to connect and one to ask, within the probe's time.
+    with app.connection_for_read(transport_options=impatient_options(PROBE_SECONDS / 2)) as connection:
         connection.default_channel.client.ping()
 
 

@@ -47,10 +47,20 @@ _breaker = _Breaker()
 @functools.cache
 def _producers() -> Any:
     """A pool of producers whose sockets give up sooner than a worker's, which waits for messages on them."""
-    options = dict(current_app.conf.broker_transport_options)
-    options |= {"socket_timeout": SOCKET_TIMEOUT_SECONDS, "socket_connect_timeout": SOCKET_TIMEOUT_SECONDS}
-    connection = current_app.connection_for_write(transport_options=options)
+    connection = current_app.connection_for_write(transport_options=impatient_options(SOCKET_TIMEOUT_SECONDS))
     return pools.producers[connection]
+
+
+def impatient_options(timeout_seconds: float) -> dict[str, Any]:
+    """Transport options for a broker connection that fails instead of trying again for seconds, as kombu's do."""
+    return dict(current_app.conf.broker_transport_options) | {
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0,
+        "connect_retries_timeout": timeout_seconds,
+    }
 
 
 @functools.cache

@@ -3,3 +3,7 @@ from django.apps import AppConfig
 
 class OperationsConfig(AppConfig):
     name = "operations"
+
+    def ready(self) -> None:
+        # Connects its receivers and registers its collectors.
+        from operations import timings  # noqa: F401

@@ -153,3 +153,20 @@ class JobItem(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key}: {self.outcome}"
+
+
+class TaskTiming(models.Model):
+    """How often a Celery task ran and how long it took, summed up over all workers; workers add to it now and then."""
+
+    id = models.BigAutoField(primary_key=True)
+    task = models.CharField(max_length=200)
+    outcome = models.CharField(max_length=20)
+    runs = models.PositiveBigIntegerField(default=0)
+    seconds = models.FloatField(default=0.0)
+
+    class Meta:
+        ordering = ["task", "outcome"]
+        constraints = [models.UniqueConstraint(name="task_timing_once", fields=["task", "outcome"])]
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.outcome}: {self.runs}"
