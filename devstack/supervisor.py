@@ -92,6 +92,8 @@ class Supervisor:
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # started with nohup
             signal.signal(number, lambda _number, _frame: None)
 
         def read() -> None:

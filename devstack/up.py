@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from devstack.folder import DataFolder, in_url, loopback
 from devstack.stack import ROOT, Stack, python, supervised
@@ -120,6 +121,7 @@ class Up:
         static = self._static_files_to_make()
         if static:
             commands.append(["collectstatic", "--noinput"])
+        self.output.line("dev", "preparing: " + ", ".join(command[0] for command in commands))
         self._manage(commands)
         if static:
             static.write_text(_fingerprint("*/static/**/*"), encoding="ascii")
@@ -135,7 +137,11 @@ class Up:
 
     def fill_in_demo(self) -> None:
         """Make the small company of `--demo`."""
+        self.output.line("dev", "filling in the demo")
         self._manage([["demo"]])
+
+    def _admin_password(self) -> str:
+        return self.env.get("OPENCRANE_BOOTSTRAP_ADMIN_PASSWORD") or self.folder.secrets.admin_password
 
     def _preparation(self) -> str:
         return _fingerprint("*/migrations/*.py", "deploy/crds/*", "*/static/**/*")
@@ -144,12 +150,11 @@ class Up:
         arguments = [word for command in commands for word in ("--", *command)][1:]
         env = self.env | {
             "DJANGO_SETTINGS_MODULE": "opencrane.settings",
-            "OPENCRANE_BOOTSTRAP_ADMIN_PASSWORD": self.folder.secrets.admin_password,
+            "OPENCRANE_BOOTSTRAP_ADMIN_PASSWORD": self._admin_password(),
         }
         began = time.monotonic()
         self.supervisor.run("prepare", python("-m", "devstack.prepare", *arguments), env=env, cwd=ROOT)
-        names = ", ".join(command[0] for command in commands)
-        self.output.line("dev", f"{names}: done in {time.monotonic() - began:.1f} s")
+        self.output.line("dev", f"prepared in {time.monotonic() - began:.1f} s")
 
     def _static_files_to_make(self) -> Path | None:
         """The stamp to write once they are made; None when they are up to date or cannot be written."""
@@ -246,9 +251,9 @@ class Up:
         first = self.folder.remember("announced")
         credentials = {
             "url": self.address.url,
-            "token": self.env["OPENCRANE_API_TOKEN"],
+            "token": _text_of_secret(self.env["OPENCRANE_API_TOKEN"]),
             "adminUser": ADMIN,
-            "adminPassword": self.folder.secrets.admin_password,
+            "adminPassword": _text_of_secret(self._admin_password()),
         }
         self.folder.write_private("credentials.json", json.dumps(credentials, indent=2) + "\n")
         say = self.output.plain
@@ -264,9 +269,20 @@ class Up:
             say("            a stand-in for trying things out; set KUBECONFIG to use a real one")
         say(f"  password and token {'will not be shown again; they ' * first}are in {path}")
         if not ip_address(self.address.ip).is_loopback:
-            say(f"  WARNING   {self.address.host} is open to the network, without TLS and with the stand-in's defaults")
+            say(f"  WARNING   {self.address.host}: whoever can reach this machine can reach the console, without TLS")
         say("")
         say(f"ready: {self.address.url}")
+
+
+def _text_of_secret(value: str) -> str:
+    """A setting's text; settings of secrets may name a file instead."""
+    if not value.startswith("file://"):
+        return value
+    path = unquote(urlsplit(value).path)
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise DevError(f"{path}, which a setting names, cannot be read: {exc}") from exc
 
 
 def _fingerprint(*patterns: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -183,3 +184,21 @@ def test_ipv6_has_brackets_in_its_url() -> None:
         with dev(*up(data, port, "--host", "::1")) as running:
             assert running.wait_for(READY)[1] == f"http://[::1]:{port}"
             assert running.stop() == 0
+
+
+def test_given_services_replace_the_embedded_ones() -> None:
+    given = {name: os.environ[name] for name in ("DATABASE_URL", "KUBECONFIG")}
+    # The broker of the tests, but not their queues.
+    given["REDIS_URL"] = os.environ["REDIS_URL"].removesuffix("/0") + "/7"
+    given["OPENCRANE_API_TOKEN"] = "a-token-of-the-caller-0123456789"
+    with tempfile.TemporaryDirectory(prefix="oc-") as folder:
+        data, port = Path(folder) / "data", free_port("127.0.0.1")
+        with dev(*up(data, port), env=given) as process:
+            process.wait_for(READY)
+            running = Running(process, data, port)
+            assert running.credentials["token"] == given["OPENCRANE_API_TOKEN"]
+            assert running.get("/api/v1/auth/me")[0] == 200
+            lines = [command_line(pid) for pid in children(process.pid)]
+            assert not [line for line in lines if re.search("postgres|valkey|devstack.cluster", line)]
+            assert not (data / "kubeconfig").exists()
+            assert process.stop() == 0
