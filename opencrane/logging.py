@@ -84,6 +84,10 @@ def configure_logging(*, level: str, log_format: str) -> None:
         "httpcore": "WARNING",
         "amqp": "WARNING",
         "celery.redirected": "WARNING",
+        # A line for each task, three times over; what a task did, its service logs.
+        "celery.worker.strategy": "WARNING",
+        "celery.app.trace": "WARNING",
+        "celery.beat": "WARNING",
         "psycopg.pool": "ERROR",
     }.items():
         logging.getLogger(name).setLevel(quiet_level)
