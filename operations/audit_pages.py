@@ -30,7 +30,8 @@ _ENTRY = """json_build_object('id', id::text,
  'requestId', request_id, 'address', address, 'before', before, 'after', after)::text"""
 # What the page itself needs of a row, as text: only the last row's time is ever read.
 _JSON, _TIME, _ID, _IS_LATE, _SNAPSHOT = range(5)
-_COLUMNS = f"{_ENTRY}, timestamp::text, id"
+# Named, because ORDER BY timestamp would else mean the text: sorted without the index.
+_COLUMNS = f"{_ENTRY}, timestamp::text AS written_at, id"
 _TABLE = "operations_auditentry"
 _ORDER = NEWEST.order_by()
 
@@ -121,7 +122,7 @@ def _search(
     sql = f"""
         WITH near AS MATERIALIZED (SELECT * FROM {_TABLE} WHERE {near[0]} ORDER BY {_ORDER} LIMIT %s)
         SELECT edge.* FROM (SELECT) AS always LEFT JOIN (
-            SELECT NULL, timestamp::text, id, NULL::boolean, pg_current_snapshot()::text
+            SELECT NULL, timestamp::text AS written_at, id, NULL::boolean, pg_current_snapshot()::text
               FROM near ORDER BY {_ORDER} OFFSET %s LIMIT 1
         ) AS edge ON true
         UNION ALL (
