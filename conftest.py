@@ -29,7 +29,7 @@ class ApiClient(Client):
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         super().__init__(enforce_csrf_checks=True, headers=headers, **options)
 
-    def generic(self, method: str, path: str, *args: Any, **kwargs: Any) -> Any:
+    def generic(self, method: str, path: Any, *args: Any, **kwargs: Any) -> Any:
         """Like Client.generic; `/tenants` stands for `/api/v1/tenants`."""
         full = path if path.startswith(MACHINE_PREFIXES) or path == "/" else f"/api/v1{path}"
         return super().generic(method, full, *args, **kwargs)
@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     django_settings.NAMESPACE = f"{prefix}-{worker}"
     # TRUNCATE between tests would otherwise be followed by making Django's permissions again, which nothing asks for
     # and which takes longer than the test.
-    flush.emit_post_migrate_signal = lambda *args, **kwargs: None
+    flush.emit_post_migrate_signal = lambda *args, **kwargs: None  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session")

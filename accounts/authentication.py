@@ -89,7 +89,7 @@ class _CsrfCheck(CsrfViewMiddleware):
         return reason
 
 
-_csrf_check = _CsrfCheck(lambda request: None)  # type: ignore[arg-type, return-value]
+_csrf_check = _CsrfCheck(lambda request: None)  # type: ignore[arg-type]
 
 
 class SessionAuthentication(BaseAuthentication):

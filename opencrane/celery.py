@@ -42,7 +42,7 @@ def touch_heartbeat() -> None:
 class HeartbeatStep(bootsteps.StartStopStep):
     """Touches the heartbeat file from the worker's event loop, so that a stuck loop shows."""
 
-    requires = frozenset({"celery.worker.components:Timer"})
+    requires = ("celery.worker.components:Timer",)
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)

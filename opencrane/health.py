@@ -48,7 +48,7 @@ def _probe_broker() -> None:
 
     # One try to connect and one to ask, within the probe's time.
     with app.connection_for_read(transport_options=impatient_options(PROBE_SECONDS / 2)) as connection:
-        connection.default_channel.client.ping()
+        connection.default_channel.client.ping()  # type: ignore[attr-defined]
 
 
 def _probe_cluster() -> None:

@@ -60,9 +60,7 @@ def mask(value: Any) -> Any:
         named = value.get("name")
         hide_value = isinstance(named, str) and is_credential_key(named)
         return {
-            key: _hidden(item)
-            if is_credential_key(str(key)) or (hide_value and key == "value")
-            else mask(item)
+            key: _hidden(item) if is_credential_key(str(key)) or (hide_value and key == "value") else mask(item)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):

@@ -77,9 +77,10 @@ def _send(task_name: str, args: tuple[str, ...], countdown: float | None) -> Non
     if not _breaker.allows():
         log.debug("broker skipped", task=task_name, task_args=args)
         return
+    delay: dict[str, Any] = {} if countdown is None else {"countdown": countdown}
     try:
         with _producers().acquire(block=True, timeout=SOCKET_TIMEOUT_SECONDS) as producer:
-            task.apply_async(args=args, countdown=countdown, producer=producer, retry=False)
+            task.apply_async(args=args, producer=producer, retry=False, **delay)
     except (kombu.exceptions.OperationalError, kombu.exceptions.LimitExceeded, OSError) as exc:
         _breaker.trip()
         log.warning("broker away, the sweep will find the work", task=task_name, task_args=args, error=str(exc))

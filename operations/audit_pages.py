@@ -118,7 +118,7 @@ def _search(
     """A page of what matches `text` within the next SEARCH_WINDOW entries."""
     limit = page.limit or 100
     pattern = "%" + text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") + "%"
-    # The first row is the edge, the last entry of the window, match or not: from a full window the search goes on there.
+    # The first row is the edge, the last entry of the window, match or not: a full window is followed by another.
     sql = f"""
         WITH near AS MATERIALIZED (SELECT * FROM {_TABLE} WHERE {near[0]} ORDER BY {_ORDER} LIMIT %s)
         SELECT edge.* FROM (SELECT) AS always LEFT JOIN (
@@ -171,8 +171,9 @@ def _next(page: Page, pending: Pending, shown: list[Row], edge: Row | None = Non
         edge: where the search's window ended, when that is what ended the page.
     """
     in_time = [row for row in shown if not row[_IS_LATE]]
-    after = _position(edge) if edge else _position(in_time[-1]) if in_time else page.after
-    assert after is not None, "a first page shows nothing late"
+    last_in_time = edge or (in_time[-1] if in_time else None)
+    # Only a page that has one before it can hold nothing but late entries.
+    after = page.after or () if last_in_time is None else _position(last_in_time)
     still = {xid: pending.get(xid, _ABOVE_ALL) for xid in _under_way((edge or shown[-1])[_SNAPSHOT])}
     if edge is None and shown[-1][_IS_LATE]:
         # There was more from committed transactions than fits on the page, so nothing in time was shown either.

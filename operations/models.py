@@ -60,7 +60,11 @@ class AuditEntry(models.Model):
             models.Index(name="audit_by_action", fields=["action", "-timestamp", "-id"]),
             models.Index(name="audit_by_resource", fields=["resource", "-timestamp", "-id"]),
             models.Index(name="audit_by_actor", fields=["actor_name", "-timestamp", "-id"]),
-            models.Index(name="audit_by_request", fields=["request_id", "-timestamp", "-id"], condition=~Q(request_id="")),
+            models.Index(
+                name="audit_by_request",
+                fields=["request_id", "-timestamp", "-id"],
+                condition=~Q(request_id=""),
+            ),
         ]
 
     def __str__(self) -> str:

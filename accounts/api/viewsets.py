@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.contrib.auth import logout
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
@@ -62,7 +63,5 @@ class AuthViewSet(ApiViewSet):
         plain = request._request
         if hasattr(plain, "session"):
             logout(plain)
-            from django.conf import settings
-
-            response.delete_cookie(settings.SESSION_COOKIE_NAME, samesite=settings.SESSION_COOKIE_SAMESITE)
+            response.delete_cookie(settings.SESSION_COOKIE_NAME, samesite="Lax")
         return response

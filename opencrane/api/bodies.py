@@ -65,7 +65,7 @@ def read_body(request: HttpRequest, limit: int = BODY_LIMIT) -> bytes:
         raise MalformedBodyError(detail="The connection ended before the body did.")
     body = b"".join(chunks)
     # HttpRequest.body answers from here, instead of refusing because the stream was read.
-    request._body = body  # type: ignore[attr-defined]
+    request._body = body
     return body
 
 

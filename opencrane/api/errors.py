@@ -50,7 +50,7 @@ class BadRequestError(InvalidError):
 
 
 def database_away(exc: BaseException) -> DependencyUnavailableError:
-    """503 for a database that cannot be reached, is overloaded, or broke off; logged, since the caller learns little."""
+    """503 for a database that cannot be reached, is overloaded, or broke off; logged, as the caller learns little."""
     log.warning("database away", error=str(exc).strip())
     return DependencyUnavailableError(
         "PostgreSQL is not available.", detail="Try again in a few seconds.", headers={"Retry-After": "5"}
@@ -82,7 +82,7 @@ def to_domain_error(exc: BaseException) -> DomainError | None:
         case exceptions.ParseError() | UnreadablePostError():
             return MalformedBodyError()
         case exceptions.Throttled():
-            wait = max(1, round(exc.wait or 1))
+            wait = max(1, round(getattr(exc, "wait", None) or 1))
             return RateLimitedError(headers={"Retry-After": str(wait)})
         case DisallowedHost():
             return BadRequestError("The Host header names a host this server does not answer for.")
@@ -150,9 +150,7 @@ def handle_crash(request: HttpRequest) -> HttpResponse:
         return refuse(request, database_away(exc))
     log.error("request crashed", method=request.method, path=request.path, exc_info=exc)
     request_id = getattr(request, "request_id", "")
-    return refuse(
-        request, DomainError("The server failed.", detail=f"The log has more under request {request_id}.")
-    )
+    return refuse(request, DomainError("The server failed.", detail=f"The log has more under request {request_id}."))
 
 
 def handle_csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

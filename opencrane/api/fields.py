@@ -203,7 +203,7 @@ class StringListField(serializers.ListField):
 
 
 @extend_schema_field({"type": "object", "additionalProperties": True})
-class JsonObjectField(serializers.Field):
+class JsonObjectField(serializers.Field[Any, Any, Any, Any]):
     """Any JSON object, kept as it is."""
 
     default_error_messages = {"invalid": "Has to be a JSON object."}
@@ -218,7 +218,7 @@ class JsonObjectField(serializers.Field):
 
 
 @extend_schema_field({})
-class JsonField(serializers.Field):
+class JsonField(serializers.Field[Any, Any, Any, Any]):
     """Any JSON value, kept as it is."""
 
     def to_internal_value(self, data: Any) -> Any:

@@ -135,9 +135,11 @@ class Keyset:
         condition = Q()
         for index in reversed(range(len(after))):
             column, beyond = self.columns[index], "lt" if self._descending[index] else "gt"
-            condition = Q(**{f"{column}__{beyond}": after[index]}) | (Q(**{column: after[index]}) & condition) if (
-                condition
-            ) else Q(**{f"{column}__{beyond}": after[index]})
+            condition = (
+                Q(**{f"{column}__{beyond}": after[index]}) | (Q(**{column: after[index]}) & condition)
+                if (condition)
+                else Q(**{f"{column}__{beyond}": after[index]})
+            )
         return condition
 
     def where(self, page: Page, prefix: str = "") -> tuple[str, list[Any]]:

@@ -43,9 +43,7 @@ class StrictSerializer(_CamelCase):
         if not isinstance(data, Mapping):
             return super().to_internal_value(data)
         writable = {name for name, field in self.fields.items() if not field.read_only}
-        errors: dict[str, Any] = {
-            str(name): [self.error_messages["unknown"]] for name in data if name not in writable
-        }
+        errors: dict[str, Any] = {str(name): [self.error_messages["unknown"]] for name in data if name not in writable}
         try:
             value = super().to_internal_value(data)
         except serializers.ValidationError as exc:

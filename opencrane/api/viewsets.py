@@ -1,7 +1,7 @@
 """The base of all API views: DRF's viewset with the parts taken out that cost time and that we answer ourselves."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
@@ -9,11 +9,11 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.viewsets import GenericViewSet
 
+from opencrane.actor import Actor
 from opencrane.api.bodies import BODY_LIMIT, read_json
 from opencrane.api.errors import NotAcceptableError
 from opencrane.api.identity import actor_of
 from opencrane.api.responses import no_content
-from opencrane.actor import Actor
 
 S = TypeVar("S", bound="serializers.BaseSerializer[Any]")
 
@@ -46,7 +46,7 @@ class ApiViewSet(GenericViewSet[Any]):
     body_limit: ClassVar[int] = BODY_LIMIT
     failures: ClassVar[Mapping[str, Sequence[str]]] = {}
     pagination_class = None
-    filter_backends: ClassVar[list[Any]] = []
+    filter_backends = ()
     http_method_names = ["get", "post", "put", "delete", "head", "options"]
     # Media types that the view can answer with.
     produces: ClassVar[tuple[str, ...]] = ("application/json",)
@@ -65,7 +65,7 @@ class ApiViewSet(GenericViewSet[Any]):
 
     @cached_property
     def _permissions(self) -> list[Any]:
-        return _instances(tuple(self.permission_classes))
+        return _instances(tuple(cast("Sequence[type[Any]]", self.permission_classes)))
 
     def get_permissions(self) -> list[Any]:
         return self._permissions
@@ -86,7 +86,7 @@ class ApiViewSet(GenericViewSet[Any]):
     def raise_uncaught_exception(self, exc: Exception) -> NoReturn:
         raise exc
 
-    def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+    def options(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
         response = no_content()
         response["Allow"] = ", ".join(self.allowed_methods)
         return response
@@ -152,5 +152,3 @@ def check_accept(request: Any, produces: tuple[str, ...] = ("application/json",)
                     return
                 break
     raise NotAcceptableError(detail=f"Available: {', '.join(produces)}.")
-
-

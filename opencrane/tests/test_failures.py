@@ -57,7 +57,9 @@ def test_a_caller_that_takes_json_gets_it(api: ApiClient, accept: str) -> None:
     assert api.get("/probe", headers={"Accept": accept}).status_code == 200
 
 
-@pytest.mark.parametrize("media", ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1"])
+@pytest.mark.parametrize(
+    "media", ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1"]
+)
 def test_another_media_type_is_a_415(api: ApiClient, media: str) -> None:
     response = api.generic("POST", "/probe", b'{"name": "a"}', content_type=media)
     assert_envelope(response, 415, "UNSUPPORTED_MEDIA_TYPE")
@@ -69,9 +71,7 @@ def test_an_empty_body_is_fine_where_none_is_needed_and_a_400_where_one_is(api: 
     assert_envelope(api.post("/probe", b""), 400, "VALIDATION_ERROR")
 
 
-def test_a_crash_is_logged_with_its_traceback_and_not_echoed(
-    api: ApiClient, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_crash_is_logged_with_its_traceback_and_not_echoed(api: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
     api.raise_request_exception = False
     with caplog.at_level(logging.ERROR):
         response = api.get("/probe/crash", headers={"X-Request-ID": "abc-1"})

@@ -123,7 +123,11 @@ def test_credentials_are_masked_by_key_and_by_shape() -> None:
         {
             "apiKey": "x",
             "api-key": 5,
-            "nested": [{"clientSecret": {"a": 1}}, {"name": "DB_PASSWORD", "value": "p"}, {"name": "MODE", "value": "m"}],
+            "nested": [
+                {"clientSecret": {"a": 1}},
+                {"name": "DB_PASSWORD", "value": "p"},
+                {"name": "MODE", "value": "m"},
+            ],
             "maxTokens": 9,
             "secretName": "litellm",
             "password": None,
@@ -145,7 +149,8 @@ def test_credentials_are_masked_by_key_and_by_shape() -> None:
 
 def test_a_log_line_carries_the_request_and_no_credential() -> None:
     with structlog.contextvars.bound_contextvars(request_id="r-1"):
-        event = structlog.contextvars.merge_contextvars(None, "info", {"event": "sent to https://u:p@h/", "token": "t"})
+        fields = {"event": "sent to https://u:p@h/", "token": "t"}
+        event = structlog.contextvars.merge_contextvars(None, "info", fields)
     masked = mask_credentials(None, "info", event)
     assert masked == {"event": "sent to https://u:***@h/", "token": "***", "request_id": "r-1"}
 
@@ -217,7 +222,7 @@ def test_a_task_reaches_the_queue_that_its_route_names(
         enqueue_on_commit("operations.sweep_jobs")
         enqueue_on_commit("cluster.sweep")
     with celery_app.connection_for_read() as broker:
-        client = broker.default_channel.client
+        client: Any = broker.default_channel.client  # type: ignore[attr-defined]
         lengths = {queue: client.llen(queue) for queue in ("default", "sync")}
         client.delete("default", "sync")
     assert lengths == {"default": 1, "sync": 1}
@@ -225,10 +230,13 @@ def test_a_task_reaches_the_queue_that_its_route_names(
 
 @pytest.mark.django_db
 def test_nothing_is_sent_by_a_transaction_that_fails(django_capture_on_commit_callbacks: Any) -> None:
-    with django_capture_on_commit_callbacks() as callbacks:
-        with pytest.raises(ZeroDivisionError), transaction.atomic():
+    def fail() -> None:
+        with transaction.atomic():
             enqueue_on_commit("operations.sweep_jobs")
-            _ = 1 / 0
+            raise ZeroDivisionError
+
+    with django_capture_on_commit_callbacks() as callbacks, pytest.raises(ZeroDivisionError):
+        fail()
     assert callbacks == []
 
 

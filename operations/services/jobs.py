@@ -1,5 +1,6 @@
 """Start, run, wait for, cancel and retry jobs."""
 
+import contextlib
 import time
 import uuid
 from typing import Any
@@ -127,9 +128,7 @@ def retry_job(*, job_id: UUID, actor: Actor) -> Job:
     went_wrong = job.status in (Job.Status.FAILED, Job.Status.CANCELLED) or bool(jobs.failed_keys(job.pk))
     if not job.is_finished or not went_wrong:
         raise JobNotRetryableError(detail=f"The job is {job.status}.")
-    return _create(
-        kind=job.kind, params=job.params, actor=actor, exclusive_key=job.exclusive_key, retry_of=job
-    )
+    return _create(kind=job.kind, params=job.params, actor=actor, exclusive_key=job.exclusive_key, retry_of=job)
 
 
 def wait_for_job(job_id: UUID, timeout_seconds: float) -> Job:
@@ -232,10 +231,8 @@ def _claim(job_id: UUID) -> tuple[Job, UUID] | None:
 
 
 def _flush_quietly(run: jobs.JobRun) -> None:
-    try:
+    with contextlib.suppress(JobLostError):
         run.flush()
-    except JobLostError:
-        pass
 
 
 @transaction.atomic
