@@ -64,9 +64,9 @@ def main() -> int:
     results.notes = [
         "Times are what one client on the same machine sees, its own share included; it takes turns with the servers "
         "on the same cores. CPU is per request, of the web process and of all processes of the stack, counted in steps "
-        "of 10 ms over the whole run of a figure. SQL is counted in a process of its own that calls the same view. Floors are "
-        "measured in the same run: /healthz is the smallest Django view, json_agg the same rows straight from "
-        "PostgreSQL, bare calls the same objects on the API server alone, by the client that the workers use. The "
+        "of 10 ms over the whole run of a figure. SQL is counted in a process of its own that calls the same view. "
+        "Floors are measured in the same run: /healthz is the smallest Django view, json_agg the same rows straight "
+        "from PostgreSQL, bare calls the same objects on the API server alone, by the client that the workers use. The "
         "cluster is the development cluster.",
     ]
     print("\n" + "\n".join(f"{name}: {value}" for name, value in results.machine.items()))

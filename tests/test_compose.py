@@ -205,23 +205,26 @@ class Composed:
         """What a container of the service would have, and nothing of this machine's."""
         given = {"OPENCRANE_NAMESPACE": self.namespace}
         wanted = self.file["services"][service].get("environment", {})
-        fixed = {"PATH": f"{SCRIPTS}:/usr/bin:/bin", "HOSTNAME": socket.gethostname(), "PYTHONUNBUFFERED": "1"}
-        named = {name: self._here(resolved(str(value), given)) for name, value in wanted.items()}
+        fixed = {"PATH": f"{SCRIPTS}:/usr/bin:/bin", "PYTHONUNBUFFERED": "1"}
+        named = {name: self.here(resolved(str(value), given), service) for name, value in wanted.items()}
         return fixed | {"DJANGO_SETTINGS_MODULE": "opencrane.settings", "PYTHONDONTWRITEBYTECODE": "1"} | named
 
-    def _here(self, text: str) -> str:
-        return text.replace("/run/secrets/", f"{self.secrets}/")
+    def here(self, text: str, service: str) -> str:
+        """A text of the file with this test's folders: the secrets', and a /tmp for each container."""
+        temporary = self.folder / f"tmp-{service}"
+        temporary.mkdir(exist_ok=True)
+        return text.replace("/run/secrets/", f"{self.secrets}/").replace("/tmp/", f"{temporary}/")  # noqa: S108
 
-    def argv(self, words: list[str]) -> list[str]:
+    def argv(self, service: str, words: list[str]) -> list[str]:
         """A command of the file with this test's addresses."""
-        text = [self._here(resolved(word, {})) for word in words]
+        text = [self.here(resolved(word, {}), service) for word in words]
         text = [str(self.port) if word == "8000" else word for word in text]
         return [
             word.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}").replace(ANYWHERE, "127.0.0.1") for word in text
         ]
 
     def command(self, service: str) -> list[str]:
-        return self.argv(self.file["services"][service]["command"])
+        return self.argv(service, self.file["services"][service]["command"])
 
     def run(self, service: str) -> subprocess.CompletedProcess[str]:
         """Run a service's command to its end."""
@@ -253,7 +256,7 @@ class Composed:
     def is_healthy(self, service: str) -> bool:
         """Run the service's own health check once."""
         kind, *words = self.file["services"][service]["healthcheck"]["test"]
-        argv = self.argv(words) if kind == "CMD" else ["sh", "-c", self._here(resolved(words[0], {}))]
+        argv = self.argv(service, words) if kind == "CMD" else ["sh", "-c", self.here(resolved(words[0], {}), service)]
         checked = subprocess.run(
             argv, env=self.env(service), cwd=self.app, capture_output=True, timeout=60, check=False
         )
@@ -367,7 +370,7 @@ class TestCommands:
         wrapper = tmp_path / "valkey-cli"
         wrapper.write_text(f'#!/bin/sh\nexec {tool} -p {composed.valkey_port} "$@"\n')
         wrapper.chmod(0o755)
-        script = composed._here(resolved(check, {}))
+        script = composed.here(resolved(check, {}), "valkey")
         for path, healthy in (("valkey_conf", True), ("api_token", False)):
             env = {"PATH": f"{tmp_path}:{os.defpath}"}
             command = ["sh", "-c", script.replace("valkey_conf", path)]
@@ -407,14 +410,14 @@ class TestCommands:
         assert (status, answer["status"]) == (200, "ready")
         assert composed.request("GET", "/api/v1/auth/me")[1]["role"] == "admin"
 
-    def test_workers_pass_their_health_check(self, composed: Composed) -> None:
-        for service in ("worker", "jobs"):
+    def test_workers_and_beat_pass_their_health_check(self, composed: Composed) -> None:
+        for service in ("worker", "jobs", "beat"):
+            assert not composed.is_healthy(service)
             composed.start(service)
-        for service in ("worker", "jobs"):
+        for service in ("worker", "jobs", "beat"):
             composed.wait(service, lambda service=service: composed.is_healthy(service))  # type: ignore[misc]
 
     def test_beat_sends_its_tasks(self, composed: Composed) -> None:
-        composed.start("beat")
         composed.wait("beat", composed.said("beat", "cluster.sweep"))
 
     def test_the_projector_follows(self, composed: Composed) -> None:
