@@ -10,7 +10,8 @@ from opencrane.jsonfield import ValueField
 class RolloutState(models.Model):
     """How far the target version has come. One row for the fleet, key 1; no row means the pinned version for all.
 
-    The first `frontier` of the `waves` are promoted.
+    The first `frontier` of the `waves` are promoted. `is_blank` is only seen inside the transaction of the first
+    definition, which makes the row in order to lock it.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
@@ -19,6 +20,7 @@ class RolloutState(models.Model):
     waves = ValueField()
     frontier = models.PositiveSmallIntegerField(default=0)
     shadow_mode = models.BooleanField(default=False)
+    is_blank = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -90,13 +92,16 @@ class ParticipationEvent(models.Model):
 
 
 class SessionScope(models.Model):
-    """What one session of an agent may see: never more than its tenant is granted, see awareness/selectors.py.
+    """What one session of an agent may see: never more than its principal is granted, see awareness/sessions.py.
 
-    `scopes` are pairs `{payloadId, scope}` as they were granted when the scope was set.
+    `scopes` are pairs `{scope, payloadId}` as they were granted when the scope was set. `tenant` is the principal's row
+    when the principal is a tenant: a later tenant of the same name does not inherit the session. Otherwise the
+    principal is a lower-case e-mail address.
     """
 
     session_key = models.CharField(max_length=512, primary_key=True, db_collation="C")
-    tenant = models.ForeignKey("tenants.Tenant", on_delete=models.CASCADE, related_name="session_scopes")
+    principal = models.CharField(max_length=254, db_collation="C")
+    tenant = models.ForeignKey("tenants.Tenant", on_delete=models.CASCADE, null=True, related_name="session_scopes")
     scopes = ValueField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -1,22 +1,36 @@
-"""Reading the rollout and what tenants report about it."""
+"""Reading the rollout, what tenants report about it, and what sessions may see."""
 
-from typing import TYPE_CHECKING
+import datetime
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.db import connection
+from django.db.models import Q, QuerySet
 
-from awareness.models import RolloutState
+from awareness import sessions
+from awareness.errors import SessionScopeNotFoundError
+from awareness.models import Participation, ParticipationEvent, RolloutState, SessionScope
 from awareness.rollout import Resolution, Rollout, pinned
 from cluster.rows import fetch_one
+from opencrane.api.keyset import Keyset, Page
 
 if TYPE_CHECKING:
     from tenants.models import Tenant
 
 __all__ = ["Resolution", "current_rollout", "resolve_for"]
 
+SILENT_AFTER = datetime.timedelta(minutes=15)
+SEVERITIES = ("ok", "warning", "critical")
+BY_NAME = Keyset([("name", "asc")], name="participation")
+SESSIONS_NEWEST = Keyset([("created_at", "desc"), ("session_key", "desc")], name="session scopes")
+
+# -- rollout ----------------------------------------------------------------------------------------------------------
+
 
 def rollout_of(row: RolloutState | None) -> Rollout:
     """The state that a row holds; without one, the pinned version for everybody."""
-    if row is None:
+    if row is None or row.is_blank:
         return pinned(settings.AWARENESS_PINNED_VERSION)
     return Rollout(row.target_version, row.stable_version, tuple(row.waves), row.frontier, row.shadow_mode)
 
@@ -29,3 +43,242 @@ def current_rollout() -> Rollout:
 def resolve_for(tenant: "Tenant") -> Resolution:
     """Which version of the awareness contract `tenant` runs now, and why; one query."""
     return current_rollout().resolve(tenant.awareness_wave)
+
+
+# -- participation ----------------------------------------------------------------------------------------------------
+
+# Number of a tenant's wave, from 1; a tenant without one of them is in the last.
+_WAVE = "coalesce(array_position(%(waves)s::text[], t.awareness_wave::text), %(last)s)"
+# What is known of every tenant, and what follows from it.
+_JUDGED = f"""
+WITH known AS (
+    SELECT t.name, {_WAVE} AS wave, p.last_seen_at, nullif(p.running_contract_version, '') AS running,
+        CASE WHEN {_WAVE} <= %(frontier)s THEN %(promoted)s ELSE %(stable)s END AS expected,
+        coalesce(p.last_seen_at > now() - %(silent)s, FALSE) AS participating,
+        coalesce(p.policy_violations, 0) AS violations
+    FROM tenants_tenant t LEFT JOIN awareness_participation p ON p.tenant_id = t.id
+), found AS (
+    SELECT *, coalesce(running <> expected, FALSE) AS drifted FROM known
+), judged AS MATERIALIZED (
+    SELECT *, CASE WHEN violations > 0 THEN 'critical' WHEN drifted OR NOT participating THEN 'warning' ELSE 'ok' END
+        AS severity
+    FROM found
+)
+"""  # noqa: S608 - constants
+_TIME = """to_char(last_seen_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+_ITEM = f"""json_build_object('tenant', name, 'lastSeenAt', {_TIME}, 'runningContractVersion', running,
+    'expectedContractVersion', expected, 'participating', participating, 'drifted', drifted,
+    'policyViolations', violations, 'severity', severity)"""
+_COUNTS = """SELECT count(*) AS total, count(*) FILTER (WHERE participating) AS participating,
+    count(*) FILTER (WHERE drifted) AS drifted, count(*) FILTER (WHERE severity = 'critical') AS critical,
+    count(*) FILTER (WHERE severity = 'warning') AS warning FROM judged"""
+
+
+def _parameters(rollout: Rollout) -> dict[str, Any]:
+    return {
+        "waves": list(rollout.waves),
+        "last": len(rollout.waves),
+        "frontier": rollout.frontier,
+        "promoted": rollout.stable_version if rollout.shadow_mode else rollout.target_version,
+        "stable": rollout.stable_version,
+        "silent": SILENT_AFTER,
+    }
+
+
+def participation_report(severity: str | None, page: Page) -> tuple[bytes, str]:
+    """The report as JSON text, and the cursor of the next page, or empty; two queries.
+
+    Counts are of the whole fleet; `tenants` are those of `severity` (all, if None), by name.
+    """
+    values = _parameters(current_rollout()) | {"severity": severity}
+    beyond, keys = BY_NAME.where(page)
+    values |= {"after": keys[0] if keys else None, "limit": page.limit, "more": page.limit and page.limit + 1}
+    condition = beyond.replace("%s", "%(after)s")
+    chosen = f"SELECT * FROM judged WHERE {condition}" + (" AND severity = %(severity)s" if severity else "")  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""{_JUDGED}, counts AS ({_COUNTS}),
+            chosen AS ({chosen} ORDER BY name LIMIT %(more)s),
+            shown AS (SELECT * FROM chosen ORDER BY name LIMIT %(limit)s)
+            SELECT total, participating, drifted, critical, warning,
+                (SELECT coalesce(json_agg({_ITEM}), '[]')::text FROM shown),
+                (SELECT max(name) FROM shown), %(limit)s < (SELECT count(*) FROM chosen)
+            FROM counts""",  # noqa: S608 - constants
+            values,
+        )
+        *counts, tenants, last, has_more = cursor.fetchone()
+    names = ("total", "participating", "drifted", "critical", "warning")
+    head = ",".join(f'"{name}":{number}' for name, number in zip(names, counts, strict=True))
+    return f'{{{head},"tenants":{tenants}}}'.encode(), BY_NAME.encode([last]) if has_more else ""
+
+
+def participation_counts() -> dict[str, int]:
+    """`total`, `participating`, `drifted`, `critical` and `warning` tenants of the fleet; two queries."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"{_JUDGED} {_COUNTS}", _parameters(current_rollout()))
+        return dict(zip(("total", "participating", "drifted", "critical", "warning"), cursor.fetchone(), strict=True))
+
+
+def participation_of(tenant: "Tenant") -> Participation | None:
+    """What is known of one tenant from its pod's reports; None when it has never reported."""
+    return Participation.objects.filter(tenant_id=tenant.pk).first()
+
+
+def recent_events(tenant: "Tenant", limit: int = 20) -> list[ParticipationEvent]:
+    """A tenant's latest reports, the newest first."""
+    return list(ParticipationEvent.objects.filter(tenant_id=tenant.pk).order_by("-received_at", "-id")[:limit])
+
+
+# -- the rollout board ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WaveColumn:
+    """One wave on the board. Each of its tenants counts once, by the first of these that is true.
+
+    Attributes:
+        wave, promoted: its name, and whether it has been promoted.
+        version: what its tenants should run.
+        tenants: how many are in it.
+        silent: not seen for 15 minutes, or never.
+        unreported: seen, but have not said what they run.
+        drifted: run something else than they should.
+        on_target, on_stable: run what they should, and that is the target version, or only the stable one.
+    """
+
+    wave: str
+    promoted: bool
+    version: str
+    tenants: int
+    silent: int
+    unreported: int
+    drifted: int
+    on_target: int
+    on_stable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The rollout with one column for each wave, in order."""
+
+    rollout: Rollout
+    columns: tuple[WaveColumn, ...]
+
+
+def board() -> Board:
+    """The rollout and where its tenants are; two queries, however many waves and tenants there are."""
+    rollout = current_rollout()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""{_JUDGED}, placed AS (
+                SELECT wave, CASE WHEN NOT participating THEN 'silent' WHEN running IS NULL THEN 'unreported'
+                    WHEN drifted THEN 'drifted' WHEN running = %(target)s THEN 'on_target' ELSE 'on_stable' END AS place
+                FROM judged)
+            SELECT wave, count(*), count(*) FILTER (WHERE place = 'silent'),
+                count(*) FILTER (WHERE place = 'unreported'), count(*) FILTER (WHERE place = 'drifted'),
+                count(*) FILTER (WHERE place = 'on_target'), count(*) FILTER (WHERE place = 'on_stable')
+            FROM placed GROUP BY wave""",  # noqa: S608 - constants
+            _parameters(rollout) | {"target": rollout.target_version},
+        )
+        counts = {number: tuple(rest) for number, *rest in cursor.fetchall()}
+    columns = []
+    for number, wave in enumerate(rollout.waves, start=1):
+        resolution = rollout.resolve(wave)
+        columns.append(WaveColumn(wave, resolution.promoted, resolution.version, *counts.get(number, (0,) * 6)))
+    return Board(rollout, tuple(columns))
+
+
+@dataclass(frozen=True, slots=True)
+class WaveChange:
+    """What a change of the rollout would do to one wave.
+
+    Attributes:
+        before, after: what its tenants run, or would run.
+        tenants: how many are in the wave.
+        names: the first of them.
+    """
+
+    wave: str
+    before: Resolution
+    after: Resolution
+    tenants: int
+    names: tuple[str, ...]
+
+    @property
+    def changes_version(self) -> bool:
+        """False in shadow mode, when the stable version goes on."""
+        return self.before.version != self.after.version
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A change of the rollout before it is made; `changes` has the waves that it concerns, in order."""
+
+    before: Rollout
+    after: Rollout
+    changes: tuple[WaveChange, ...]
+
+    @property
+    def tenants_changing_version(self) -> int:
+        return sum(change.tenants for change in self.changes if change.changes_version)
+
+
+def promotion_preview(action: str, *, wave: str | None = None, names: int = 10) -> Preview:
+    """What promoting or rolling back would change now; two queries.
+
+    Args:
+        action: `promote` or `rollback`.
+        wave: for `promote`, how far; the next wave only when None.
+        names: how many tenants of each wave to name.
+
+    Raises:
+        ValueError: there is no wave of that name.
+    """
+    before = current_rollout()
+    after = before.rolled_back() if action == "rollback" else before.promoted(wave)
+    moved = before.waves[min(before.frontier, after.frontier) : max(before.frontier, after.frontier)]
+    found: dict[int, tuple[int, list[str]]] = {}
+    if moved:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"""SELECT wave, count(*), (array_agg(name ORDER BY name))[1:%(names)s]
+                FROM (SELECT {_WAVE} AS wave, t.name FROM tenants_tenant t) AS placed
+                WHERE wave = ANY(%(moved)s) GROUP BY wave""",  # noqa: S608 - constants
+                {
+                    "waves": list(before.waves),
+                    "last": len(before.waves),
+                    "names": names,
+                    "moved": [before.waves.index(each) + 1 for each in moved],
+                },
+            )
+            found = {number: (count, first) for number, count, first in cursor.fetchall()}
+    changes = []
+    for each in moved:
+        count, first = found.get(before.waves.index(each) + 1, (0, []))
+        changes.append(WaveChange(each, before.resolve(each), after.resolve(each), count, tuple(first)))
+    return Preview(before, after, tuple(changes))
+
+
+# -- sessions ---------------------------------------------------------------------------------------------------------
+
+
+def session_scope(session_key: str) -> dict[str, Any]:
+    """What a session may see now, as the API shows it; two queries.
+
+    What was granted when the scope was set and is not any more is left out, and a grant's scope is the present one.
+
+    Raises:
+        SessionScopeNotFoundError
+    """
+    row = SessionScope.objects.select_related("tenant").filter(pk=session_key).first()
+    if row is None:
+        raise SessionScopeNotFoundError
+    granted = sessions.granted_scopes(sessions.principal_of_session(row, row.tenant))
+    scopes, _ = sessions.intersect(row.scopes, granted)
+    return sessions.session_json(row, scopes)
+
+
+def sessions_listed(text: str = "") -> QuerySet[SessionScope]:
+    """Stored scopes whose key or principal holds `text`, with their tenants; unordered, see SESSIONS_NEWEST."""
+    found = SessionScope.objects.select_related("tenant")
+    return found.filter(Q(session_key__icontains=text) | Q(principal__icontains=text)) if text else found

@@ -1,10 +1,11 @@
 """Typed readers for settings that come from the environment.
 
 A missing or bad value stops the process with one sentence that names the variable; nothing falls back silently.
-Values of secrets may be `file:///path`, so that mounted Kubernetes Secrets work; the file's trailing newline is dropped.
+Values of secrets may be `file:///path`, so that mounted Kubernetes Secrets work; the trailing newline is dropped.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -109,3 +110,23 @@ def url(name: str, *, schemes: Sequence[str] = ("http", "https"), is_secret: boo
         # The value itself stays out of the message: URLs carry passwords.
         raise ConfigurationError(name, f"has to be a URL starting with {' or '.join(s + '://' for s in schemes)}")
     return value.rstrip("/")
+
+
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_WORKLOAD = re.compile(rf"(?P<account>{_LABEL}/{_LABEL}(\.{_LABEL})*):(?P<audience>[!-+\--~]{{1,256}})")
+
+
+def workloads(name: str) -> dict[str, str]:
+    """A comma-separated list of `namespace/name:audience`: the audience by the ServiceAccount it is expected of."""
+    found: dict[str, str] = {}
+    for entry in words(name):
+        match = _WORKLOAD.fullmatch(entry)
+        if match is None:
+            raise ConfigurationError(name, f"has the entry {entry!r}, but entries look like namespace/name:audience")
+        account = match["account"]
+        if account.partition("/")[2].startswith("openclaw-"):
+            raise ConfigurationError(name, f"has the entry {entry!r}, but tenants run as openclaw-…")
+        if account in found:
+            raise ConfigurationError(name, f"has {account} twice")
+        found[account] = match["audience"]
+    return found

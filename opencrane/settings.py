@@ -195,6 +195,7 @@ CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "cluster.sweep": {"task": "cluster.sweep", "schedule": 5.0, "options": {"expires": 5}},
     "cluster.purge_expired": {"task": "cluster.purge_expired", "schedule": 300.0, "options": {"expires": 300}},
+    "awareness.purge_events": {"task": "awareness.purge_events", "schedule": 1800.0, "options": {"expires": 1800}},
     "operations.sweep_jobs": {"task": "operations.sweep_jobs", "schedule": 10.0, "options": {"expires": 10}},
 }
 for _kind in ("Tenant",):
@@ -249,6 +250,8 @@ UNFOLD = {
 API_TOKEN = env.secret("OPENCRANE_API_TOKEN")
 if API_TOKEN and len(API_TOKEN) < 16:
     raise env.ConfigurationError("OPENCRANE_API_TOKEN", "is shorter than 16 characters; use a long random one")
+# Workloads that are no tenants' pods and may call /api/internal: the audience of their tokens by `namespace/name`.
+INTERNAL_CALLERS = env.workloads("OPENCRANE_INTERNAL_CALLERS")
 # Threads that one web process has for requests; at most half of them may wait for the cluster.
 WEB_THREADS = env.integer("OPENCRANE_WEB_THREADS", 16, minimum=4, maximum=256)
 
@@ -289,5 +292,7 @@ COGNEE_ENDPOINT = env.url("COGNEE_ENDPOINT")
 # --- Effective contract --------------------------------------------------------------------------------------------
 
 AWARENESS_PINNED_VERSION = env.text("AWARENESS_PINNED_VERSION", "1.0.0")
+# How long reports of pods are kept, and with them their idempotency keys and the policy violations they count for.
+PARTICIPATION_DAYS = env.integer("OPENCRANE_PARTICIPATION_DAYS", 30, minimum=1, maximum=3650)
 MCP_GATEWAY_URL = env.url("OPENCRANE_MCP_GATEWAY_URL")
 SKILL_OCI_REGISTRY_URL = env.url("SKILL_OCI_REGISTRY_URL")

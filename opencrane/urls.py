@@ -29,6 +29,8 @@ def _has(module: str) -> bool:
 
 
 _api = [path("", include(f"{app}.api.urls")) for app in APPS if _has(f"{app}.api.urls")]
+# For pods and other workloads of the cluster; no part of the contract.
+_internal = [path("", include(f"{app}.api.internal_urls")) for app in APPS if _has(f"{app}.api.internal_urls")]
 
 urlpatterns = [
     path("healthz", health.healthz),
@@ -36,6 +38,7 @@ urlpatterns = [
     path("metrics", health.metrics_view()),
     path("prom", health.metrics_view()),
     path("api/v1/", include(_api)),
+    path("api/internal/", include(_internal)),
     *docs_urlpatterns,
     path("admin/", admin.site.urls),
     path("", _home),

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from awareness.services.participation import forget_tenant
 from cluster.kinds import Spec
+from cluster.models import Revision
 from cluster.resources import TENANTS, KubeObject
 from operations.dualwrite import AuditedKind
 from tenants import manifests, rules
@@ -30,6 +32,10 @@ class TenantKind(AuditedKind[Tenant]):
     def validated(self, name: str, spec: Spec) -> Spec:
         rules.check_name(name)
         return rules.checked_spec(spec)
+
+    def on_deleted(self, row: Tenant, revision: Revision | None) -> None:
+        forget_tenant(row.pk)
+        super().on_deleted(row, revision)
 
     def projected(self, resource: KubeObject) -> dict[str, Any]:
         status = resource.get("status") or {}

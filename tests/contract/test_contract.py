@@ -14,15 +14,6 @@ from conftest import ApiClient
 NOT_YET = """
 GET /platform/dns
 PUT /platform/dns
-GET /awareness/rollout
-PUT /awareness/rollout
-POST /awareness/rollout/promote
-POST /awareness/rollout/rollback
-GET /awareness/rollout/resolve/{tenant}
-GET /awareness/participation
-GET /sessions/{sessionKey}/scope
-PUT /sessions/{sessionKey}/scope
-DELETE /sessions/{sessionKey}/scope
 GET /policies
 POST /policies
 GET /policies/drift

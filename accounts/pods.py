@@ -1,0 +1,133 @@
+"""Who calls /api/internal: a tenant's pod, or another workload that the settings name, by ServiceAccount token.
+
+Access tokens and sessions count for nothing here. The tenant comes from the token, never from what is sent.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from django.conf import settings
+from drf_spectacular.utils import extend_schema
+from rest_framework import exceptions
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import BasePermission
+
+from cluster.rows import fetch_one
+from opencrane.api.identity import Caller
+from opencrane.api.viewsets import ApiViewSet
+from opencrane.errors import ForbiddenError
+from tenants.models import Tenant
+
+CONTROL_PLANE = "control-plane"
+SKILL_REGISTRY = "skill-registry"
+POD, WORKLOAD = "pod", "workload"
+_CLOCK_SKEW_SECONDS = 5.0
+_PREFIX = "system:serviceaccount:"
+_REFUSED = "The token is no ServiceAccount token that counts here."
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterCaller(Caller):
+    """A workload of the cluster.
+
+    Attributes:
+        audiences: those of ours that its token is meant for.
+        tenant: whose pod it is; None for a workload that the settings name.
+    """
+
+    audiences: frozenset[str] = frozenset()
+    tenant: Tenant | None = None
+
+
+class ServiceAccountAuthentication(BaseAuthentication):
+    """`Authorization: Bearer …` with a ServiceAccount token for one of the audiences that this server answers to."""
+
+    def authenticate(self, request: Any) -> tuple[Any, ClusterCaller] | None:
+        header = request.META.get("HTTP_AUTHORIZATION")
+        if header is None:
+            return None
+        scheme, _, token = header.partition(" ")
+        caller = caller_by_token(token.strip()) if scheme.lower() == "bearer" else None
+        if caller is None:
+            raise exceptions.AuthenticationFailed(_REFUSED)
+        return caller, caller
+
+    def authenticate_header(self, request: Any) -> str:
+        return "Bearer"
+
+
+def caller_by_token(token: str) -> ClusterCaller | None:
+    """Whom a ServiceAccount token stands for; None when it is not valid, or of nobody whom we know.
+
+    Raises:
+        DependencyUnavailableError, UpstreamError: the cluster could not be asked.
+    """
+    # The Kubernetes client takes long to import; a web process that no pod calls does without.
+    from accounts.reviews import reviews
+
+    callers: dict[str, str] = settings.INTERNAL_CALLERS
+    audiences = frozenset({CONTROL_PLANE, SKILL_REGISTRY, *callers.values()})
+    holder = reviews.holder_of(token, audiences)
+    if holder is None or not holder.username.startswith(_PREFIX):
+        return None
+    namespace, _, name = holder.username.removeprefix(_PREFIX).partition(":")
+    expected = callers.get(f"{namespace}/{name}")
+    if expected is not None:
+        if expected not in holder.audiences:
+            return None
+        return ClusterCaller(WORKLOAD, f"{namespace}/{name}", "", audiences=holder.audiences)
+    tenant = _tenant_of(namespace, name)
+    if tenant is None:
+        return None
+    # A new tenant of an old name: the old one's pod must not speak for it by an answer that is kept.
+    created_at = tenant.created_at.timestamp() + _CLOCK_SKEW_SECONDS
+    if holder.reviewed_at < created_at and reviews.holder_of(token, audiences, since=created_at) is None:
+        return None
+    return ClusterCaller(POD, tenant.name, "", audiences=holder.audiences, tenant=tenant)
+
+
+def _tenant_of(namespace: str, account: str) -> Tenant | None:
+    """The tenant whose pod runs as this ServiceAccount; not one that is being deleted."""
+    from tenants.workloads import SERVICE_ACCOUNT_PREFIX, namespace_of
+
+    if not account.startswith(SERVICE_ACCOUNT_PREFIX):
+        return None
+    tenant = fetch_one(Tenant, "name = %s AND NOT deleting", account.removeprefix(SERVICE_ACCOUNT_PREFIX))
+    return tenant if tenant is not None and namespace_of(tenant) == namespace else None
+
+
+class InternalPermission(BasePermission):
+    """Lets in what the view is for: pods with the right audience, or workloads that the settings name."""
+
+    def has_permission(self, request: Any, view: Any) -> bool:
+        caller = request.auth
+        if not isinstance(caller, ClusterCaller):
+            return False
+        if caller.kind != view.callers:
+            raise ForbiddenError(f"This is not for a {caller.kind}.")
+        if caller.kind == POD and view.audience not in caller.audiences:
+            raise exceptions.AuthenticationFailed(f"The token has to be for the audience {view.audience}.")
+        return True
+
+
+@extend_schema(exclude=True)
+class InternalViewSet(ApiViewSet):
+    """The base of views under /api/internal.
+
+    Attributes:
+        callers: `pod` or `workload`.
+        audience: what a pod's token has to be meant for; of a workload, the settings say it.
+    """
+
+    authentication_classes = [ServiceAccountAuthentication]
+    permission_classes = [InternalPermission]
+    callers: ClassVar[str] = POD
+    audience: ClassVar[str] = CONTROL_PLANE
+
+    @property
+    def tenant(self) -> Tenant:
+        """Whose pod is calling; only where pods call."""
+        caller = self.request.auth
+        if not isinstance(caller, ClusterCaller) or caller.tenant is None:
+            raise ForbiddenError("This is for pods of tenants.")
+        return caller.tenant
