@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,18 +53,19 @@ def environment_python(root: Path, requirements: Requirements) -> str:
     python = environment / "bin" / "python"
     if _is_current(root, environment, requirements):
         return str(python)
-    with _locked(root):
+    with _locked(environment):
         if _is_current(root, environment, requirements):  # Somebody else did it meanwhile.
             return str(python)
         interrupted = environment / ".opencrane-installing"
-        if interrupted.exists() or not _works(python):
-            # Whatever an interrupted run left may be half unpacked, which pip would take for installed.
+        if not _works(python):
             _make(environment)
         try:
+            if interrupted.exists():
+                _forget_half_installed(environment)
             interrupted.touch()
             _fill(root, python, requirements)
             _write_stamp(root, environment, requirements)
-            interrupted.unlink()
+            interrupted.unlink(missing_ok=True)
         except OSError as exc:
             raise InstallError(
                 f"cannot write to {environment} ({exc.strerror}); set OPENCRANE_VENV to a folder"
@@ -102,9 +104,13 @@ def _write_stamp(root: Path, environment: Path, requirements: Requirements) -> N
 
 
 @contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """One installation at a time. The lock is on the folder itself, which may be read-only."""
-    descriptor = os.open(root, os.O_RDONLY)
+def _locked(environment: Path) -> Iterator[None]:
+    """One installation at a time. The lock is on the folder around the environment, so that it needs no file."""
+    try:
+        environment.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(environment.parent, os.O_RDONLY)
+    except OSError as exc:
+        raise InstallError(f"cannot make {environment} ({exc.strerror}); set OPENCRANE_VENV to a folder") from exc
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -123,7 +129,20 @@ def _works(python: Path) -> bool:
     return subprocess.run([python, "-c", check], capture_output=True, check=False).returncode == 0
 
 
+def _forget_half_installed(environment: Path) -> None:
+    """Make pip install again what an interrupted run had begun to unpack, which it would take for installed.
+
+    pip writes INSTALLER after a package's own files. What else is in the environment stays: it may be somebody's.
+    """
+    for information in environment.glob("lib/python*/site-packages/*.dist-info"):
+        if not (information / "INSTALLER").exists():
+            shutil.rmtree(information)
+
+
 def _make(environment: Path) -> None:
+    # --clear below empties the folder, which has to be an environment and nothing else.
+    if environment.is_dir() and any(environment.iterdir()) and not (environment / "pyvenv.cfg").exists():
+        raise InstallError(f"{environment} is not empty and no virtual environment; name another folder")
     try:
         import ensurepip  # noqa: F401 - Debian splits it off, and venv's own message about that is a page long
         import venv  # noqa: F401

@@ -197,6 +197,15 @@ def test_a_wrong_command_line_ends_with_usage_and_status_two(arguments: list[str
     assert "usage: ./dev COMMAND" in running.text
 
 
+def test_a_folder_that_is_no_environment_is_not_emptied_to_make_one(data: Path) -> None:
+    data.mkdir()
+    (data / "letter.txt").write_text("dear", encoding="utf-8")
+    with dev("services", env={"OPENCRANE_VENV": str(data)}) as running:
+        assert running.finish() == 1
+    assert running.lines == [f"dev: {data} is not empty and no virtual environment; name another folder"]
+    assert os.listdir(data) == ["letter.txt"]
+
+
 def test_an_old_python_is_named_in_a_sentence(data: Path) -> None:
     data.mkdir()
     (data / "python3").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
