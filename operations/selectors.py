@@ -104,6 +104,12 @@ def drift_evaluations() -> dict[str, DriftEvaluation]:
     return {each.kind: each for each in DriftEvaluation.objects.all()}
 
 
+def drift_counts() -> dict[str, int]:
+    """Mismatches of each kind that has any, as the last check found them."""
+    counted = DriftFinding.objects.order_by().values("kind").annotate(count=Count("pk"))
+    return {row["kind"]: row["count"] for row in counted}
+
+
 def drift_findings(kind: str, *, issue: str = "", text: str = "") -> QuerySet[DriftFinding]:
     """Mismatches of a kind as the last check found them; unordered."""
     found = DriftFinding.objects.filter(kind=kind)

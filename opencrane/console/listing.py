@@ -16,7 +16,7 @@ COUNT_CAP = 10_000
 Row = TypeVar("Row")
 
 
-def url_with(request: HttpRequest, **changes: str | None) -> str:
+def url_with(request: HttpRequest, /, **changes: str | None) -> str:
     """This page's address with parameters set, or removed by None. The place within a list is given up."""
     query = [
         (key, value)

@@ -13,7 +13,7 @@ from django.utils import timezone
 from cluster.kinds import all_kinds, kind_named
 from cluster.models import DriftEvaluation, DriftFinding
 from opencrane.api.keyset import Keyset
-from opencrane.console.listing import Filter, FilterBar, as_count, capped_count, listing
+from opencrane.console.listing import Filter, FilterBar, as_count, listing
 from opencrane.console.pages import ConsoleAction, ConsolePage
 from opencrane.console.values import compact
 from opencrane.errors import InvalidError, NotFoundError
@@ -24,6 +24,7 @@ BY_NAME = Keyset([("name", "asc")], name="drift findings in the console")
 FINDINGS_SHOWN = 30
 PLAN_SHOWN = 200
 VALUE_CUT = 400
+FIRST_KIND = "Tenant"
 ISSUES = {
     "field-mismatch": ("Fields differ", "Repair takes the cluster's values over into the row."),
     "missing-projection": ("No row", "The cluster has a resource that OpenCrane does not know; repair makes its row."),
@@ -74,8 +75,10 @@ class DriftPage(ConsolePage):
     http_method_names = ["get", "head"]
 
     def get(self, request: HttpRequest, kind: str = "") -> HttpResponse:
-        kinds = [each.name for each in all_kinds()]
-        kind = kind or kinds[0]
+        counts = selectors.drift_counts()
+        kinds = sorted((each.name for each in all_kinds()), key=lambda name: (name != FIRST_KIND, name))
+        # Without a choice, where there is something to see.
+        kind = kind or max(kinds, key=lambda name: counts.get(name, 0))
         if kind not in kinds:
             raise NotFoundError("There is no such kind.")
         bar = FilterBar(
@@ -90,11 +93,11 @@ class DriftPage(ConsolePage):
         return self.render(
             {
                 "kind": kind,
-                "kinds": kinds,
+                "kinds": [(name, counts.get(name, 0)) for name in kinds],
                 "bar": bar,
                 "listing": page,
                 "findings": [finding_values(each) for each in page.rows],
-                "count": capped_count(selectors.drift_findings(kind)),
+                "count": as_count(counts.get(kind, 0)),
                 "verdict": verdict(selectors.drift_evaluation(kind)),
                 "check": progress_values(check) if check else None,
                 "repair": repair,
