@@ -8,6 +8,7 @@ failure is one of the errors in `cluster.errors`.
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -34,6 +35,7 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 
 CONNECT_TIMEOUT = 3.0
+AUTH_SECONDS = 10.0
 DEFAULT_KUBECONFIG = Path.home() / ".kube" / "config"
 SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -52,6 +54,8 @@ class ClusterClient:
         self._api = kube.ApiClient(configuration)
         self._pool: urllib3.PoolManager = self._api.rest_client.pool_manager
         self._host = str(configuration.host).rstrip("/")
+        self._auth: dict[str, str] = {}
+        self._auth_until = 0.0
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
@@ -76,6 +80,8 @@ class ClusterClient:
         parsed = _parse(response.data)
         if response.status < 300 or response.status == 404:
             return response.status, parsed
+        if response.status == 401:
+            self._auth_until = 0.0
         raise _error(response.status, parsed)
 
     def stream(self, path: str, *, query: dict[str, Any], idle_timeout: float) -> Iterator[KubeObject]:
@@ -114,7 +120,7 @@ class ClusterClient:
         stream: bool,
     ) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": "application/json", "User-Agent": FIELD_MANAGER}
-        self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        headers |= self._authorization()
         data = None
         if body is not None:
             headers["Content-Type"] = content_type
@@ -134,6 +140,14 @@ class ClusterClient:
         except (urllib3.exceptions.HTTPError, OSError) as exc:
             # The exception's text names host and port, never headers or the token.
             raise KubeTransientError(f"the cluster did not answer {method} {path}: {exc}", unreachable=True) from exc
+
+    def _authorization(self) -> dict[str, str]:
+        """The header that the official client makes; kept for some seconds, as it looks at the kubeconfig each time."""
+        if time.monotonic() >= self._auth_until:
+            made: dict[str, str] = {}
+            self._api.update_params_for_auth(made, [], ["BearerToken"], "", "", None)
+            self._auth, self._auth_until = made, time.monotonic() + AUTH_SECONDS
+        return self._auth
 
     # -- objects ----------------------------------------------------------------------------------------------------
 

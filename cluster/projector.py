@@ -111,7 +111,8 @@ def project_event(kind: Kind[Any], event: str, resource: KubeObject) -> None:
     if row is None or not _belongs(row, resource):
         return
     _project(kind, row, ABSENT if event == "DELETED" else resource)
-    if event == "DELETED" and row.deleting:
+    if event == "DELETED" and row.deleting and row.sync_error:
+        # A finalizer was what the worker waited for; without one it knows already.
         try_now(kind, [row.pk])
 
 

@@ -265,7 +265,7 @@ def _delete(attempt: Attempt) -> bool:
 
 
 def _drop(kind: Kind[Any], row: SyncedModel) -> None:
-    Tombstone.objects.update_or_create(object_id=row.pk, defaults={"kind": kind.name, "name": row.name})
+    Tombstone.objects.bulk_create([Tombstone(object_id=row.pk, kind=kind.name, name=row.name)], ignore_conflicts=True)
     object_id = row.pk
     row.delete()
     row.pk = object_id  # Django clears it; the outcome still has to name the object

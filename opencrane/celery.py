@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 from celery import Celery, bootsteps, signals
+from django.db import close_old_connections
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "opencrane.settings")
 
@@ -24,6 +25,10 @@ def _keep_logging(**_kwargs: Any) -> None:
 
 @signals.task_prerun.connect
 def _bind_task(task_id: str, task: Any, **_kwargs: Any) -> None:
+    if not task.request.is_eager:
+        # In place of Celery's own habit of reconnecting for each task (see CELERY_DB_REUSE_MAX): only what is broken
+        # or too old is closed.
+        close_old_connections()
     structlog.contextvars.bind_contextvars(task_id=task_id, task=task.name)
 
 

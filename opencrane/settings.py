@@ -192,13 +192,16 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "health_check_interval": 25,
 }
 CELERY_TASK_PUBLISH_RETRY = False
+# Never: opencrane/celery.py closes connections that are broken or too old before each task.
+CELERY_DB_REUSE_MAX = 10**9
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "cluster.sweep": {"task": "cluster.sweep", "schedule": 5.0, "options": {"expires": 5}},
     "cluster.purge_expired": {"task": "cluster.purge_expired", "schedule": 300.0, "options": {"expires": 300}},
     "awareness.purge_events": {"task": "awareness.purge_events", "schedule": 1800.0, "options": {"expires": 1800}},
+    "policies.push_due": {"task": "policies.push_due", "schedule": 10.0, "options": {"expires": 10}},
     "operations.sweep_jobs": {"task": "operations.sweep_jobs", "schedule": 10.0, "options": {"expires": 10}},
 }
-for _kind in ("Tenant",):
+for _kind in ("Tenant", "AccessPolicy"):
     CELERY_BEAT_SCHEDULE[f"cluster.evaluate_drift.{_kind}"] = {
         "task": "cluster.evaluate_drift",
         "args": (_kind,),
