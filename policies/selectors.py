@@ -1,6 +1,31 @@
-"""Reading policies."""
+"""Reading policies and groups."""
 
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.conf import settings
 from django.db import connection
+from django.db.models import Q, QuerySet
+
+from cluster.client import cluster_client
+from cluster.errors import KubeError
+from opencrane.api.keyset import Keyset, Page
+from policies.errors import GroupNotFoundError, PolicyNotFoundError
+from policies.models import AccessPolicy, Group
+from tenants.models import Tenant
+
+NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="policies")
+TENANTS_BY_NAME = Keyset([("name", "asc")], name="tenants of a policy")
+COUNT_CAP = 1000
+
+_TIME = """to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+_SYNC = """CASE WHEN p.deleting THEN 'deleting' WHEN p.observed_generation = p.generation THEN 'synced'
+ WHEN p.sync_failing_since IS NOT NULL THEN 'failing' ELSE 'waiting' END"""
+_POLICY = f"""json_build_object('name', p.name, 'namespace', %s::text, 'description', nullif(p.description, ''),
+ 'tenantSelector', p.tenant_selector, 'domains', coalesce(p.domains->'allow', '[]'), 'egressRules',
+ coalesce(p.egress_rules, '[]'), 'mcpServers', coalesce(p.mcp_servers, '{{}}'), 'sync', {_SYNC},
+ 'createdAt', {_TIME.format(column="p.created_at")})"""
 
 
 def policy_exists(name: str) -> bool:
@@ -11,3 +36,201 @@ def policy_exists(name: str) -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM policies_accesspolicy WHERE name = %s AND NOT deleting FOR KEY SHARE", [name])
         return cursor.fetchone() is not None
+
+
+def policy_named(name: str) -> AccessPolicy:
+    """The policy, also one that is being deleted.
+
+    Raises:
+        PolicyNotFoundError
+    """
+    policy = AccessPolicy.objects.filter(name=name).first()
+    if policy is None:
+        raise PolicyNotFoundError(f"There is no access policy named {name}.")
+    return policy
+
+
+def policies_matching(filters: dict[str, str]) -> QuerySet[AccessPolicy]:
+    """Policies that fit every filter given: `q` looks into names and descriptions; unordered."""
+    found = AccessPolicy.objects.order_by()
+    if text := filters.get("q"):
+        found = found.filter(Q(name__icontains=text) | Q(description__icontains=text))
+    return found
+
+
+def namespace() -> str:
+    """Where policies live in the cluster; empty where there is no cluster to ask."""
+    if settings.NAMESPACE:
+        return str(settings.NAMESPACE)
+    try:
+        return cluster_client().namespace
+    except KubeError:
+        return ""
+
+
+def policy_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
+    """One page of the list, newest first, as JSON text in one query; and the cursor of the next page, or empty."""
+    beyond, keys = NEWEST.where(page, "p.")
+    where, params = "TRUE", []
+    if text := filters.get("q"):
+        where, params = "(p.name ILIKE %s OR p.description ILIKE %s)", [like(text)] * 2
+    limit = "" if page.limit is None else f"LIMIT {page.limit + 1:d}"
+    sql = f"SELECT {_POLICY}::text, p.created_at, p.id FROM policies_accesspolicy p WHERE {where} AND {beyond}"  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(f"{sql} ORDER BY {NEWEST.order_by('p.')} {limit}", [namespace(), *params, *keys])
+        rows = cursor.fetchall()
+    return json_page(NEWEST, rows, page)
+
+
+def json_page(keyset: Keyset, rows: list[Any], page: Page) -> tuple[bytes, str]:
+    """A JSON array of what a query gave as `(text, *keys)`, one row more than the page, and the cursor after it."""
+    shown = rows if page.limit is None else rows[: page.limit]
+    cursor_text = keyset.encode(shown[-1][1:]) if len(rows) > len(shown) else ""
+    return b"[" + b",".join(row[0].encode() for row in shown) + b"]", cursor_text
+
+
+def like(text: str) -> str:
+    """A pattern for ILIKE that finds `text` anywhere."""
+    return "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+
+
+# -- which tenants a policy reaches -----------------------------------------------------------------------------------
+
+
+def selector_condition(selector: dict[str, Any] | None) -> tuple[str, list[Any]]:
+    """An SQL condition on `tenants_tenant t` and its parameters.
+
+    As in Kubernetes an absent selector picks nothing and an empty one everything; every part that is there has to fit.
+    """
+    if selector is None:
+        return "FALSE", []
+    parts: list[str] = ["TRUE"]
+    params: list[Any] = []
+    if team := selector.get("matchTeam"):
+        parts.append("t.team = %s")
+        params.append(team)
+    if labels := selector.get("matchLabels"):
+        parts.append("t.resource_labels @> %s::jsonb")
+        params.append(orjson.dumps(labels).decode())
+    return " AND ".join(parts), params
+
+
+def reach_condition(name: str, selectors: list[dict[str, Any] | None]) -> tuple[str, list[Any]]:
+    """An SQL condition for the tenants that name the policy, or name none and are picked by one of `selectors`."""
+    parts, params = ["t.policy_ref = %s"], [name]
+    for selector in selectors:
+        if selector is not None:
+            condition, values = selector_condition(selector)
+            parts.append(f"(t.policy_ref = '' AND {condition})")
+            params += values
+    return f"({' OR '.join(parts)}) AND NOT t.deleting", params
+
+
+def tenants_of(policy: AccessPolicy) -> QuerySet[Tenant]:
+    """The tenants that a policy is for: those that name it, and those that name none and that its selector picks."""
+    where, params = reach_condition(policy.name, [policy.tenant_selector])
+    return Tenant.objects.extra(where=[where.replace("t.", "tenants_tenant.")], params=params).order_by()  # noqa: S610
+
+
+def tenant_count(policy: AccessPolicy) -> int:
+    """How many tenants a policy is for, counted no further than one beyond COUNT_CAP."""
+    return tenants_of(policy).values("pk")[: COUNT_CAP + 1].count()
+
+
+def tenants_naming(name: str, limit: int) -> list[str]:
+    """Tenants whose `policyRef` names a policy, in order; also those that are being deleted, which may be refused."""
+    return list(Tenant.objects.filter(policy_ref=name).order_by("name").values_list("name", flat=True)[:limit])
+
+
+_PICKING = """
+SELECT p.name, p.mcp_servers FROM policies_accesspolicy p
+WHERE NOT p.deleting AND CASE WHEN %(ref)s <> '' THEN p.name = %(ref)s ELSE
+    p.tenant_selector IS NOT NULL AND p.tenant_selector <> 'null'
+    AND coalesce(p.tenant_selector->>'matchTeam', '') IN ('', %(team)s)
+    AND %(labels)s::jsonb @> coalesce(nullif(p.tenant_selector->'matchLabels', 'null'), '{}')
+END
+ORDER BY p.name
+"""
+
+
+def policies_for(tenant: Tenant) -> list[tuple[str, dict[str, Any]]]:
+    """The policies that are for a tenant: the one it names, else all whose selector picks it; sorted by name.
+
+    Returns:
+        Each one's name and its `mcpServers`.
+    """
+    labels = orjson.dumps(tenant.resource_labels or {}).decode()
+    with connection.cursor() as cursor:
+        cursor.execute(_PICKING, {"ref": tenant.policy_ref, "team": tenant.team, "labels": labels})
+        return [(name, orjson.loads(servers) if servers else {}) for name, servers in cursor.fetchall()]
+
+
+# -- groups -----------------------------------------------------------------------------------------------------------
+
+NEWEST_GROUPS = Keyset([("created_at", "desc"), ("id", "desc")], name="groups")
+
+GRANT_JSON = f"""json_build_object('id', r.id, 'payloadId', r.payload_id, 'scope', r.scope,
+ 'subjectType', r.subject_type, 'subjectId', coalesce(r.group_id::text, r.tenant_id::text, r."user"),
+ 'subjectName', coalesce((SELECT name FROM policies_group WHERE id = r.group_id),
+ (SELECT name FROM tenants_tenant WHERE id = r.tenant_id), r."user"), 'access', r.access, 'priority', r.priority,
+ 'note', nullif(r.note, ''), 'createdAt', {_TIME.format(column="r.created_at")})"""  # noqa: S608 - constants
+_GRANTS = f"""coalesce((SELECT json_agg({GRANT_JSON} ORDER BY r.payload_id COLLATE "C", r.priority DESC,
+ (r.access = 'deny') DESC, r.created_at DESC, r.id) FROM policies_grant r WHERE r.listed_in_id = g.id), '[]')"""  # noqa: S608
+_MEMBERS = """coalesce((SELECT json_agg(named.name ORDER BY named.name) FROM (
+ SELECT coalesce(t.name, m.email) COLLATE "C" AS name FROM policies_groupmember m
+ LEFT JOIN tenants_tenant t ON t.id = m.tenant_id WHERE m.group_id = g.id) named), '[]')"""
+_GROUP = f"""json_build_object('id', g.id, 'name', g.name, 'scope', g.scope,
+ 'description', nullif(g.description, ''), 'memberCount', (SELECT count(*) FROM policies_groupmember m
+ WHERE m.group_id = g.id), 'members', {_MEMBERS}, 'grants', grants.list, 'awarenessGrants', grants.list,
+ 'createdAt', {_TIME.format(column="g.created_at")}, 'updatedAt', {_TIME.format(column="g.updated_at")})"""  # noqa: S608 - constants
+_FROM_GROUPS = f"FROM policies_group g CROSS JOIN LATERAL (SELECT {_GRANTS} AS list) grants"
+
+
+def group_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
+    """One page of groups with members and grants, newest first, as JSON text in one query; and the next cursor."""
+    beyond, keys = NEWEST_GROUPS.where(page, "g.")
+    parts, params = [beyond], [*keys]
+    if text := filters.get("q"):
+        parts.append("(g.name ILIKE %s OR g.description ILIKE %s)")
+        params += [like(text)] * 2
+    if scope := filters.get("scope"):
+        parts.append("g.scope = %s")
+        params.append(scope)
+    if member := filters.get("member"):
+        parts.append(
+            "EXISTS (SELECT FROM policies_groupmember m LEFT JOIN tenants_tenant t ON t.id = m.tenant_id"
+            " WHERE m.group_id = g.id AND (t.name = %s OR m.email = lower(%s)))"
+        )
+        params += [member] * 2
+    limit = "" if page.limit is None else f"LIMIT {page.limit + 1:d}"
+    sql = f"SELECT {_GROUP}::text, g.created_at, g.id {_FROM_GROUPS} WHERE {' AND '.join(parts)}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{sql} ORDER BY {NEWEST_GROUPS.order_by('g.')} {limit}", params)
+        rows = cursor.fetchall()
+    return json_page(NEWEST_GROUPS, rows, page)
+
+
+def group_json(group_id: UUID | None) -> tuple[bytes, int]:
+    """One group as JSON text, and its generation.
+
+    Raises:
+        GroupNotFoundError
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {_GROUP}::text, g.generation {_FROM_GROUPS} WHERE g.id = %s", [group_id])
+        row = cursor.fetchone()
+    if row is None:
+        raise GroupNotFoundError
+    return row[0].encode(), row[1]
+
+
+def group_for_update(group_id: UUID | None) -> Group:
+    """The group, its row locked until the transaction ends.
+
+    Raises:
+        GroupNotFoundError
+    """
+    group = Group.objects.select_for_update().filter(pk=group_id).first()
+    if group is None:
+        raise GroupNotFoundError
+    return group

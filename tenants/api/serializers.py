@@ -112,12 +112,6 @@ class DatasetsSerializer(StrictSerializer):
         return list(ORG_DATASETS)
 
 
-class RepairSerializer(StrictSerializer):
-    names = StringListField(
-        **OPTIONAL, max_items=10_000, help_text="Repair only these; absent or null means every mismatch."
-    )
-
-
 def _without_nulls(value: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if value is None else {key: item for key, item in value.items() if item is not None}
 

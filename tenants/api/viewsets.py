@@ -1,28 +1,22 @@
 """The tenants API: parse, call one service, answer."""
 
 from functools import partial
-from typing import Any
 
 from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
 
-from cluster.wait import Write
 from opencrane.api import params
 from opencrane.api.keyset import next_link
 from opencrane.api.responses import check_if_match, is_not_modified, json_response
-from opencrane.api.serializers import AcceptedSerializer, camelize
-from opencrane.api.viewsets import ApiRequest, ApiViewSet
-from operations import repairs
-from operations.driftschemas import DriftReportSerializer, RepairReportSerializer
-from operations.models import Job
+from opencrane.api.viewsets import ApiRequest
+from operations.api.dualwritten import DualWrittenViewSet
 from tenants import selectors
 from tenants.api.serializers import (
     CreateTenantSerializer,
     DatasetsSerializer,
     EffectiveContractSerializer,
     ReasonSerializer,
-    RepairSerializer,
     TenantItemSerializer,
     TenantSerializer,
     TenantStatusSerializer,
@@ -32,7 +26,6 @@ from tenants.models import Phase
 from tenants.presentation import tenant_detail
 from tenants.services import datasets, lifecycle
 
-KIND = "Tenant"
 _TEXT_FILTERS = ("q", "team", "policyRef", "clusterTenantRef", "email")
 _LIST_PARAMETERS = [
     *(OpenApiParameter(name, str) for name in _TEXT_FILTERS),
@@ -44,9 +37,16 @@ _LIST_PARAMETERS = [
 _IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="ETag of the tenant as you know it.")
 
 
-class TenantViewSet(ApiViewSet):
+class TenantViewSet(DualWrittenViewSet):
+    kind = "Tenant"
     resource = "tenants"
-    lookup_field = "name"
+    failures = {
+        **DualWrittenViewSet.failures,
+        "suspend": ("409", "422", "502", "504"),
+        "resume": ("409", "422", "502", "504"),
+        "sync": ("409", "422", "502", "504"),
+        "datasets": ("409", "502", "504"),
+    }
     serializer_class = TenantSerializer
 
     @extend_schema(parameters=_LIST_PARAMETERS, responses={200: TenantItemSerializer(many=True)})
@@ -61,7 +61,7 @@ class TenantViewSet(ApiViewSet):
 
     @extend_schema(request=CreateTenantSerializer, responses={201: TenantStatusSerializer})
     def create(self, request: ApiRequest) -> HttpResponse:
-        values = self._spec(CreateTenantSerializer)
+        values = self.spec(CreateTenantSerializer)
         name = values.pop("name")
         lifecycle.create_tenant(name=name, values=values, actor=self.actor).wait()
         return json_response({"name": name, "status": "created"}, status=201)
@@ -75,11 +75,11 @@ class TenantViewSet(ApiViewSet):
 
     @extend_schema(request=UpdateTenantSerializer, parameters=[_IF_MATCH], responses={200: TenantStatusSerializer})
     def update(self, request: ApiRequest, name: str) -> HttpResponse:
-        changes = self._spec(UpdateTenantSerializer)
+        changes = self.spec(UpdateTenantSerializer)
         write = lifecycle.update_tenant(
             name=name, changes=changes, precondition=partial(check_if_match, request), actor=self.actor
         )
-        return self._confirmed(write, name, "updated")
+        return self.confirmed(write, name, "updated")
 
     @extend_schema(
         parameters=[_IF_MATCH, OpenApiParameter("reason", str, description="Why; goes into the audit trail.")],
@@ -92,7 +92,7 @@ class TenantViewSet(ApiViewSet):
             precondition=partial(check_if_match, request),
             actor=self.actor,
         )
-        return self._confirmed(write, name, "deleted")
+        return self.confirmed(write, name, "deleted")
 
     @extend_schema(request=ReasonSerializer, parameters=[_IF_MATCH], responses={200: TenantStatusSerializer})
     @action(detail=True, methods=["post"])
@@ -100,7 +100,7 @@ class TenantViewSet(ApiViewSet):
         write = lifecycle.suspend_tenant(
             name=name, reason=self._reason(), precondition=partial(check_if_match, request), actor=self.actor
         )
-        return self._confirmed(write, name, "suspended")
+        return self.confirmed(write, name, "suspended")
 
     @extend_schema(request=ReasonSerializer, parameters=[_IF_MATCH], responses={200: TenantStatusSerializer})
     @action(detail=True, methods=["post"])
@@ -108,35 +108,13 @@ class TenantViewSet(ApiViewSet):
         write = lifecycle.resume_tenant(
             name=name, reason=self._reason(), precondition=partial(check_if_match, request), actor=self.actor
         )
-        return self._confirmed(write, name, "resumed")
+        return self.confirmed(write, name, "resumed")
 
     @extend_schema(request=None, responses={200: TenantStatusSerializer})
     @action(detail=True, methods=["post"])
     def sync(self, request: ApiRequest, name: str) -> HttpResponse:
         """Apply the row again, also to make a resource that was deleted in the cluster."""
-        return self._confirmed(lifecycle.resync_tenant(name=name, actor=self.actor), name, "updated")
-
-    @extend_schema(responses={200: DriftReportSerializer})
-    @action(detail=False, methods=["get"])
-    def drift(self, request: ApiRequest) -> HttpResponse:
-        """Compare every custom resource with its row, now."""
-        return json_response(repairs.drift_report(KIND))
-
-    @extend_schema(
-        request=RepairSerializer,
-        parameters=[OpenApiParameter("dryRun", {"type": "boolean", "default": True})],
-        responses={200: RepairReportSerializer, 202: AcceptedSerializer},
-    )
-    @action(detail=False, methods=["post"])
-    def repair(self, request: ApiRequest) -> HttpResponse:
-        """Let the custom resources win: rows are made and changed to match, nothing is deleted."""
-        names = self._optional_body(RepairSerializer).get("names")
-        if params.boolean(request, "dryRun", default=True):
-            return json_response(repairs.repair_plan(KIND, names=names))
-        job = repairs.repair_and_wait(KIND, names=names, actor=self.actor)
-        if job.status == Job.Status.SUCCEEDED:
-            return json_response(job.result)
-        return json_response({"jobId": job.pk, "status": job.status}, status=202)
+        return self.confirmed(lifecycle.resync_tenant(name=name, actor=self.actor), name, "updated")
 
     @extend_schema(methods=["GET"], responses={200: DatasetsSerializer})
     @extend_schema(methods=["PUT"], request=DatasetsSerializer, responses={200: DatasetsSerializer})
@@ -159,16 +137,5 @@ class TenantViewSet(ApiViewSet):
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _spec(self, serializer_class: Any) -> dict[str, Any]:
-        return {camelize(key): value for key, value in self.parsed_body(serializer_class).items()}
-
-    def _optional_body(self, serializer_class: Any) -> dict[str, Any]:
-        body: Any = self.request.data
-        return {} if body is None else self.parsed_body(serializer_class)
-
     def _reason(self) -> str:
-        return self._optional_body(ReasonSerializer).get("reason") or ""
-
-    def _confirmed(self, write: Write, name: str, status: str) -> HttpResponse:
-        write.wait()
-        return json_response({"name": name, "status": status})
+        return self.optional_body(ReasonSerializer).get("reason") or ""

@@ -14,6 +14,7 @@ from cluster.wait import Write
 from opencrane.actor import Actor
 from opencrane.errors import ReferenceNotFoundError
 from policies.selectors import policy_exists
+from policies.services.propagation import subjects_changed
 from tenants import selectors
 from tenants.errors import TenantExistsError, TenantNotFoundError
 from tenants.models import Tenant
@@ -42,6 +43,7 @@ def create_tenant(*, name: str, values: Spec, actor: Actor) -> Write:
             require_references(values)
             write = intent.created(TENANT, tenant, actor=actor)
             TENANT.record(tenant, "created", f"Created tenant {name}.", after=TENANT.spec(tenant), actor=actor)
+            subjects_changed(tenant_ids=[tenant.pk])
     except IntegrityError as exc:
         if "tenant_name_key" not in str(exc):
             raise
@@ -86,6 +88,8 @@ def _change(name: str, changes: Spec, verb: str, message: str, precondition: Pre
         if before or after:
             text = message.format(fields=", ".join(sorted({*before, *after})), name=name)
             TENANT.record(tenant, verb, text, before=before, after=after, actor=actor)
+        if "email" in after:
+            subjects_changed(tenant_ids=[tenant.pk])
     return write
 
 

@@ -14,13 +14,6 @@ from conftest import ApiClient
 NOT_YET = """
 GET /platform/dns
 PUT /platform/dns
-GET /policies
-POST /policies
-GET /policies/drift
-POST /policies/repair
-GET /policies/{name}
-PUT /policies/{name}
-DELETE /policies/{name}
 GET /cluster-tenants
 POST /cluster-tenants
 GET /cluster-tenants/{name}
@@ -35,11 +28,6 @@ DELETE /mcp-servers/{id}
 GET /mcp-servers/{id}/credentials
 POST /mcp-servers/{id}/credentials
 DELETE /mcp-servers/{id}/credentials/{credentialId}
-GET /groups
-POST /groups
-GET /groups/{id}
-PUT /groups/{id}
-DELETE /groups/{id}
 GET /skills/catalog
 POST /skills/catalog
 POST /skills/catalog/backfill

@@ -1,0 +1,51 @@
+"""A policy as the API and the console show it."""
+
+from typing import Any
+
+from policies.models import AccessPolicy
+from policies.selectors import COUNT_CAP, namespace, tenant_count
+
+
+def sync_state(policy: AccessPolicy) -> str:
+    """Whether the cluster has followed the row: `synced`, `waiting`, `failing` or `deleting`."""
+    if policy.deleting:
+        return "deleting"
+    if not policy.in_flight:
+        return "synced"
+    return "failing" if policy.sync_failing_since else "waiting"
+
+
+def policy_detail(policy: AccessPolicy) -> dict[str, Any]:
+    """Everything that can be written, ids, times, sync state, and how many tenants it is for."""
+    domains = policy.domains or {}
+    count = tenant_count(policy)
+    return {
+        "id": policy.pk,
+        "name": policy.name,
+        "namespace": namespace(),
+        "description": policy.description or None,
+        "tenantSelector": policy.tenant_selector,
+        "domains": domains.get("allow") or [],
+        "domainPolicy": {
+            "allow": domains.get("allow") or [],
+            "deny": domains.get("deny") or [],
+            "defaultDeny": bool(domains.get("defaultDeny")),
+        },
+        "egressRules": policy.egress_rules or [],
+        "mcpServers": policy.mcp_servers or {},
+        "tenantCount": min(count, COUNT_CAP),
+        "tenantCountIsCapped": count > COUNT_CAP,
+        "sync": {
+            "state": sync_state(policy),
+            "generation": policy.generation,
+            "observedGeneration": policy.observed_generation,
+            "attempts": policy.sync_attempts,
+            "error": policy.sync_error or None,
+            "failingSince": policy.sync_failing_since,
+            "nextAttemptAt": policy.sync_not_before if policy.in_flight else None,
+        },
+        "status": policy.status,
+        "labels": policy.resource_labels,
+        "createdAt": policy.created_at,
+        "updatedAt": policy.updated_at,
+    }
