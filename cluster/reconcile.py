@@ -27,7 +27,7 @@ from cluster.locks import object_lock
 from cluster.models import ClusterHealth, Outcome, Revision, SyncedModel, Tombstone
 from cluster.resources import KubeObject
 from cluster.rows import fetch, fetch_one
-from cluster.wait import CHANNEL, announce, announcement
+from cluster.wait import CHANNEL, announcement
 from opencrane.errors import ClusterRejectedError, ConflictError
 
 log = logging.getLogger(__name__)
@@ -253,7 +253,7 @@ def _delete(attempt: Attempt) -> bool:
         )
         return False
     with transaction.atomic(durable=True):
-        locked = kind.model._default_manager.select_for_update().filter(pk=row.pk).first()
+        locked = fetch_one(kind.model, "id = %s FOR UPDATE", row.pk)
         if locked is None:
             return False
         kind.on_deleted(locked, attempt.revisions[-1] if attempt.revisions else None)
@@ -293,7 +293,7 @@ WITH fresh AS (
     ON CONFLICT DO NOTHING
 )
 SELECT (SELECT generation FROM fresh), pg_notify(%(channel)s, %(payload)s),
-    EXISTS (SELECT FROM cluster_clusterhealth WHERE last_unreachable_at IS NOT NULL),
+    EXISTS (SELECT FROM cluster_clusterhealth WHERE unreachable_since IS NOT NULL),
     set_config('synchronous_commit', 'off', true)
 """
 
@@ -355,7 +355,7 @@ def _drop_revisions(kind: Kind[Any], row: SyncedModel, refused: dict[int, str], 
     A refused create takes the row with it, and with the row everything written to it since.
     """
     with transaction.atomic(durable=True):
-        locked = kind.model._default_manager.select_for_update().filter(pk=row.pk).first()
+        locked = fetch_one(kind.model, "id = %s FOR UPDATE", row.pk)
         if locked is None:
             return False
         waiting = list(Revision.objects.filter(object_id=row.pk).order_by("generation"))
@@ -402,7 +402,7 @@ def _rebase(waiting: list[Revision], survivors: list[Revision]) -> None:
 def _undo_delete(kind: Kind[Any], row: SyncedModel, revisions: list[Revision], message: str) -> bool:
     """The cluster does not let go of the resource: the row stays, and says so."""
     with transaction.atomic(durable=True):
-        locked = kind.model._default_manager.select_for_update().filter(pk=row.pk).first()
+        locked = fetch_one(kind.model, "id = %s FOR UPDATE", row.pk)
         if locked is None:
             return False
         marks = [revision for revision in revisions if revision.action == Revision.Action.DELETE]
@@ -420,6 +420,20 @@ def _undo_delete(kind: Kind[Any], row: SyncedModel, revisions: list[Revision], m
     return True
 
 
+_SETTLE = """
+WITH ended AS (
+    DELETE FROM cluster_revision WHERE object_id = %(id)s AND generation = ANY(%(generations)s)
+), told AS (
+    INSERT INTO cluster_outcome (kind, object_id, generation, state, code, message, detail)
+    SELECT %(kind)s, %(id)s, told.* FROM unnest(
+        %(generations)s::bigint[], %(states)s::text[], %(codes)s::text[], %(messages)s::text[], %(details)s::text[]
+    ) AS told
+    ON CONFLICT DO NOTHING
+)
+SELECT pg_notify(%(channel)s, %(payload)s)
+"""
+
+
 def _settle(
     kind: Kind[Any],
     row: SyncedModel,
@@ -430,16 +444,22 @@ def _settle(
     detail: str = "",
 ) -> None:
     """Record how generations ended, drop their revisions and tell whoever waits; in the caller's transaction."""
-    common: dict[str, Any] = {"kind": kind.name, "object_id": row.pk}
-    outcomes = [Outcome(**common, generation=number, state=Outcome.State.CONFIRMED) for number in confirmed]
-    outcomes += [
-        Outcome(**common, generation=number, state=Outcome.State.REJECTED, code=code, message=message, detail=detail)
-        for number, message in rejected.items()
-    ]
-    Outcome.objects.bulk_create(outcomes, ignore_conflicts=True)
-    Revision.objects.filter(object_id=row.pk, generation__in=[*confirmed, *rejected]).delete()
+    states = dict.fromkeys(sorted(confirmed), Outcome.State.CONFIRMED.value)
+    states |= dict.fromkeys(sorted(rejected), Outcome.State.REJECTED.value)
+    refused = [number in rejected for number in states]
+    values = {
+        "kind": kind.name,
+        "id": row.pk,
+        "generations": list(states),
+        "states": list(states.values()),
+        "codes": [code if is_refused else "" for is_refused in refused],
+        "messages": [rejected.get(number, "") for number in states],
+        "details": [detail if is_refused else "" for is_refused in refused],
+        "channel": CHANNEL,
+        "payload": announcement(row.pk, states),
+    }
     with connection.cursor() as cursor:
-        announce(cursor, row.pk, {outcome.generation: outcome.state for outcome in outcomes})
+        cursor.execute(_SETTLE, values)
 
 
 def _put_off(kind: Kind[Any], row: SyncedModel, error: str, *, unreachable: bool = False) -> None:
@@ -476,9 +496,12 @@ def note_unreachable(error: str) -> None:
 
 def note_reachable() -> None:
     """The cluster answers again: forget that it was away, and try at once whatever was put off meanwhile."""
-    recovered = ClusterHealth.objects.filter(pk=1, last_unreachable_at__isnull=False).update(
-        unreachable_since=None, last_unreachable_at=None, error=""
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE cluster_clusterhealth SET unreachable_since = NULL, last_unreachable_at = NULL, error = ''"
+            " WHERE unreachable_since IS NOT NULL"
+        )
+        recovered = cursor.rowcount > 0
     if recovered:
         for kind in all_kinds():
             kind.model._default_manager.filter(observed_generation__lt=F("generation")).update(

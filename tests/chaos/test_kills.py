@@ -22,7 +22,7 @@ class Writer(threading.Thread):
     """Creates, changes and deletes tenants of its own, and remembers what it was told.
 
     `possible` holds, for each name, the states that its answers allow: one after an acknowledged write, more after one
-    whose fate is open (504, or no answer at all).
+    whose fate is open (503, 504, or no answer at all).
     """
 
     def __init__(self, stack: Stack, prefix: str, halt: threading.Event) -> None:
@@ -56,12 +56,13 @@ class Writer(threading.Thread):
         if answer.is_success:
             self.possible[name] = [value]
             self.acknowledged += 1
-        elif answer.status_code == 504:
+        elif answer.status_code in {503, 504}:
+            # A database that goes away during the commit leaves open whether it took it.
             self.possible[name] = [*before, value]
         elif answer.status_code == 409 and len(before) > 1:
             # An earlier write of open fate has landed, or is landing.
             self.possible[name] = [*before, value]
-        elif answer.status_code not in {502, 503}:
+        elif answer.status_code != 502:
             self.unexpected.append(f"{method} {path}: {answer.status_code} {answer.text}")
 
 
