@@ -21,7 +21,7 @@ if admin.site.is_registered(Group):
 
 
 @admin.register(User)
-class PersonAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc]
+class PersonAdmin(UserAdmin[User], ModelAdmin):
     """People and their roles. Accounts are switched off rather than deleted: the audit trail speaks of them."""
 
     form = UserChangeForm

@@ -53,7 +53,7 @@ class ConsolePage(View):
 
     def context(self, values: dict[str, Any]) -> dict[str, Any]:
         """What every page's template has: the skin's own variables, and whether this person may act."""
-        self.request.current_app = admin.site.name  # type: ignore[attr-defined]
+        self.request.current_app = admin.site.name
         return {**admin.site.each_context(self.request), "title": self.title, "may_write": self.may_write, **values}
 
     def render(self, values: dict[str, Any], *, template: str = "", status: int = 200) -> HttpResponse:
@@ -81,11 +81,11 @@ class ConsoleAction(ConsolePage):
             tell_refusal(request, exc)
             return HttpResponseRedirect(self.back(**kwargs))
 
-    def act(self, **kwargs: Any) -> str:
+    def act(self, *args: Any, **kwargs: Any) -> str:
         """Do it; returns where to go."""
         raise NotImplementedError
 
-    def back(self, **kwargs: Any) -> str:
+    def back(self, *args: Any, **kwargs: Any) -> str:
         """Where to go when it was refused."""
         raise NotImplementedError
 

@@ -19,7 +19,8 @@ def relative(moment: datetime.datetime, now: datetime.datetime | None = None) ->
     amount = abs(seconds)
     if amount < 2:
         return "just now"
-    for size, unit in _STEPS:
+    unit = ""
+    for size, unit in _STEPS:  # noqa: B007  (the last one is used)
         if amount < size:
             break
         amount /= size
@@ -59,9 +60,7 @@ class Difference:
     is_cut: bool = False
 
 
-def differences(
-    before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, *, cut: int = 0
-) -> list[Difference]:
+def differences(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, *, cut: int = 0) -> list[Difference]:
     """What changed between two sets of fields, in order of name.
 
     Args:

@@ -42,9 +42,7 @@ def when(moment: datetime.datetime | None, empty: str = "—") -> str:
     if moment is None:
         return empty
     stamp = moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return format_html(
-        '<time datetime="{}" title="{}">{}</time>', stamp, values.exact(moment), values.relative(moment)
-    )
+    return format_html('<time datetime="{}" title="{}">{}</time>', stamp, values.exact(moment), values.relative(moment))
 
 
 @register.simple_tag
@@ -93,7 +91,8 @@ def outcome_chip(outcome: str) -> SafeString:
 def object_link(resource: str) -> SafeString | str:
     """`Tenant/anna` as a link to its page, where its kind has one."""
     kind, _, name = resource.partition("/")
-    url = admin.site.object_url(kind, name) if name else ""
+    site: Any = admin.site
+    url = site.object_url(kind, name) if name else ""
     return format_html('<a href="{}">{}</a>', url, resource) if url else resource
 
 

@@ -88,7 +88,9 @@ def _midnight(text: str | None, *, days: int = 0) -> datetime.datetime | None:
     """The first moment of a day in UTC; None for what is no date."""
     try:
         day = parse_date(text or "")
-        return day and datetime.datetime.combine(day, datetime.time(), datetime.UTC) + datetime.timedelta(days=days)
+        if day is None:
+            return None
+        return datetime.datetime.combine(day, datetime.time(), datetime.UTC) + datetime.timedelta(days=days)
     except (ValueError, OverflowError):
         return None
 

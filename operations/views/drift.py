@@ -162,7 +162,11 @@ class RepairPage(ConsolePage):
             entry
             | {
                 "rows": [
-                    {"field": d["field"], "before": compact(d["row"])[:VALUE_CUT], "after": compact(d["cluster"])[:VALUE_CUT]}
+                    {
+                        "field": d["field"],
+                        "before": compact(d["row"])[:VALUE_CUT],
+                        "after": compact(d["cluster"])[:VALUE_CUT],
+                    }
                     for d in entry.get("differences", [])
                 ]
             }

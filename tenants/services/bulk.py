@@ -60,9 +60,7 @@ def run_bulk(job: JobRun, params: dict[str, Any], actor: Actor) -> dict[str, Any
     for start in range(0, len(names), BATCH):
         job.checkpoint()
         batch = names[start : start + BATCH]
-        strangers = set(
-            Tenant.objects.filter(name__in=batch, created_at__gt=chosen_at).values_list("name", flat=True)
-        )
+        strangers = set(Tenant.objects.filter(name__in=batch, created_at__gt=chosen_at).values_list("name", flat=True))
         begun = {name: None if name in strangers else _begin(write, name) for name in batch}
         deadline = timezone.now() + datetime.timedelta(seconds=BATCH_WAIT_SECONDS)
         for name, started in begun.items():

@@ -93,8 +93,8 @@ def test_members_and_switched_off_accounts_stay_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/admin/", "/admin/tenants/", "/admin/tenants/anna/", "/admin/new-tenant/", "/admin/drift/", "/admin/jobs/",
-             "/admin/audit/", "/admin/health/", "/admin/accounts/user/"],
+    "path", ["/admin/", "/admin/tenants/", "/admin/tenants/anna/", "/admin/new-tenant/", "/admin/drift/",
+             "/admin/jobs/", "/admin/audit/", "/admin/health/", "/admin/accounts/user/"],
 )  # fmt: skip
 def test_strangers_are_sent_to_the_login(path: str) -> None:
     answer = Client().get(path)
@@ -128,7 +128,13 @@ def test_pages_come_under_a_policy_without_foreign_hosts(admin: Client) -> None:
 def test_viewers_see_everything_and_no_buttons(viewer: Client) -> None:
     make("anna", generation=2, sync_failing_since=timezone.now())
     drift("anna")
-    for path in ("/admin/", "/admin/tenants/", "/admin/tenants/anna/", "/admin/tenants/anna/?tab=sync", "/admin/drift/"):
+    for path in (
+        "/admin/",
+        "/admin/tenants/",
+        "/admin/tenants/anna/",
+        "/admin/tenants/anna/?tab=sync",
+        "/admin/drift/",
+    ):
         text = viewer.get(path).content.decode()
         assert "anna" in text
         posts = re.findall(r'<form[^>]*method="post"[^>]*action="([^"]*)"', text)
@@ -142,7 +148,9 @@ def test_viewers_see_everything_and_no_buttons(viewer: Client) -> None:
 )  # fmt: skip
 def test_viewers_may_post_nothing(viewer: Client, path: str) -> None:
     make("anna")
-    answer = viewer.post(path, {"generation": "1", "confirm": "anna", "action": "delete", "name": "anna", "scope": "all"})
+    answer = viewer.post(
+        path, {"generation": "1", "confirm": "anna", "action": "delete", "name": "anna", "scope": "all"}
+    )
     assert answer.status_code == 403
     assert "Your role does not allow this." in answer.content.decode()
     assert Tenant.objects.get().generation == 1
@@ -200,7 +208,12 @@ def test_a_cursor_of_another_list_is_refused_with_the_request_id(admin: Client) 
 
 def test_an_empty_list_teaches(admin: Client) -> None:
     text = admin.get("/admin/tenants/").content.decode()
-    for lesson in ("No tenants yet", "/admin/new-tenant/", "curl -X POST http://testserver/api/v1/tenants", "kubectl apply"):
+    for lesson in (
+        "No tenants yet",
+        "/admin/new-tenant/",
+        "curl -X POST http://testserver/api/v1/tenants",
+        "kubectl apply",
+    ):
         assert lesson in text
 
 
@@ -238,11 +251,18 @@ def test_queries_do_not_grow_with_the_fleet(admin: Client, path: str, limit: int
 
 
 def test_what_people_wrote_is_never_markup(admin: Client) -> None:
-    make("anna", display_name=NASTY, config_overrides={"note": NASTY}, sync_error=NASTY, status_message=NASTY, generation=2)
+    make(
+        "anna",
+        display_name=NASTY,
+        config_overrides={"note": NASTY},
+        sync_error=NASTY,
+        status_message=NASTY,
+        generation=2,
+    )
     drift("anna", differences=[{"field": "team", "cluster": NASTY, "row": NASTY}], managers={"team": [NASTY]})
     AuditEntry.objects.create(
-        tenant="anna", tenant_id=Tenant.objects.get().pk, action="tenant.updated", resource="Tenant/anna", message=NASTY,
-        actor_kind="user", actor_name=NASTY, before={"a": NASTY}, after={NASTY: 1},
+        tenant="anna", tenant_id=Tenant.objects.get().pk, action="tenant.updated", resource="Tenant/anna",
+        message=NASTY, actor_kind="user", actor_name=NASTY, before={"a": NASTY}, after={NASTY: 1},
     )  # fmt: skip
     tabs = [f"/admin/tenants/anna/?tab={tab}" for tab in ("overview", "spec", "contract", "sync", "audit")]
     entry = f"/admin/audit/{AuditEntry.objects.get().pk}/"

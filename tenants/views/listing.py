@@ -147,7 +147,8 @@ class BulkPage(ConsolePage):
 def _with_query(request: HttpRequest, query: QueryDict) -> HttpRequest:
     """The request as the list had it: a selection of all that matches carries the list's filters along."""
     listed = HttpRequest()
-    listed.path, listed.META, listed.GET = request.path, request.META, query
+    listed.path, listed.META = request.path, request.META
+    setattr(listed, "GET", query)  # noqa: B010  (declared as immutable, which this one is as well)
     return listed
 
 

@@ -62,7 +62,9 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--wait", type=float, default=20.0, help="Seconds to give the cluster; 0 leaves it to workers.")
+        parser.add_argument(
+            "--wait", type=float, default=20.0, help="Seconds to give the cluster; 0 leaves it to workers."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         made = 0
