@@ -14,6 +14,7 @@ from awareness.models import Participation, ParticipationEvent, RolloutState, Se
 from awareness.rollout import Resolution, Rollout, pinned
 from cluster.rows import fetch_one
 from opencrane.api.keyset import Keyset, Page
+from opencrane.api.responses import to_json
 
 if TYPE_CHECKING:
     from tenants.models import Tenant
@@ -49,38 +50,51 @@ def resolve_for(tenant: "Tenant") -> Resolution:
 
 # Number of a tenant's wave, from 1; a tenant without one of them is in the last.
 _WAVE = "coalesce(array_position(%(waves)s::text[], t.awareness_wave::text), %(last)s)"
-# What is known of every tenant, and what follows from it.
-_JUDGED = f"""
-WITH known AS (
-    SELECT t.name, {_WAVE} AS wave, p.last_seen_at, nullif(p.running_contract_version, '') AS running,
-        CASE WHEN {_WAVE} <= %(frontier)s THEN %(promoted)s ELSE %(stable)s END AS expected,
+
+
+def _judged(extra: str = "", order: str = "") -> str:
+    """A subquery of what is known of every tenant, and what follows from it.
+
+    OFFSET 0 keeps PostgreSQL from working out the inner expressions again wherever they are used.
+    """
+    known = f"""SELECT t.name{extra}, p.last_seen_at, p.running_contract_version AS running,
+        %(everyone)s OR t.awareness_wave = ANY(%(promoted_waves)s::text[]) AS is_promoted,
         coalesce(p.last_seen_at > now() - %(silent)s, FALSE) AS participating,
         coalesce(p.policy_violations, 0) AS violations
-    FROM tenants_tenant t LEFT JOIN awareness_participation p ON p.tenant_id = t.id
-), found AS (
-    SELECT *, coalesce(running <> expected, FALSE) AS drifted FROM known
-), judged AS MATERIALIZED (
-    SELECT *, CASE WHEN violations > 0 THEN 'critical' WHEN drifted OR NOT participating THEN 'warning' ELSE 'ok' END
-        AS severity
-    FROM found
-)
-"""  # noqa: S608 - constants
-_TIME = """to_char(last_seen_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-_ITEM = f"""json_build_object('tenant', name, 'lastSeenAt', {_TIME}, 'runningContractVersion', running,
-    'expectedContractVersion', expected, 'participating', participating, 'drifted', drifted,
-    'policyViolations', violations, 'severity', severity)"""
-_COUNTS = """SELECT count(*) AS total, count(*) FILTER (WHERE participating) AS participating,
-    count(*) FILTER (WHERE drifted) AS drifted, count(*) FILTER (WHERE severity = 'critical') AS critical,
-    count(*) FILTER (WHERE severity = 'warning') AS warning FROM judged"""
+        FROM tenants_tenant t LEFT JOIN awareness_participation p ON p.tenant_id = t.id {order} OFFSET 0"""  # noqa: S608
+    found = f"""SELECT *, coalesce(running <> '' AND running <>
+        CASE WHEN is_promoted THEN %(promoted)s ELSE %(stable)s END, FALSE) AS drifted
+        FROM ({known}) AS known OFFSET 0"""  # noqa: S608
+    return f"""(SELECT *, CASE WHEN violations > 0 THEN 'critical'
+        WHEN drifted OR NOT participating THEN 'warning' ELSE 'ok' END AS severity
+        FROM ({found}) AS found OFFSET 0) AS judged"""  # noqa: S608
+
+
+# Pasted together, which takes half the time of json_build_object. Names are DNS labels and versions semantic, so that
+# nothing in them needs escaping; what comes from the settings arrives as JSON.
+_ITEM = """'{"tenant":"' || name || '","lastSeenAt":'
+    || coalesce(left(to_json(last_seen_at AT TIME ZONE 'UTC')::text, -1) || 'Z"', 'null')
+    || ',"runningContractVersion":' || coalesce('"' || nullif(running, '') || '"', 'null')
+    || ',"expectedContractVersion":' || CASE WHEN is_promoted THEN %(promoted_json)s ELSE %(stable_json)s END
+    || ',"participating":' || participating::text || ',"drifted":' || drifted::text
+    || ',"policyViolations":' || violations || ',"severity":"' || severity || '"}'"""
+_COUNTS = """count(*), count(*) FILTER (WHERE participating), count(*) FILTER (WHERE drifted),
+    count(*) FILTER (WHERE severity = 'critical'), count(*) FILTER (WHERE severity = 'warning')"""
+_COUNTED = ("total", "participating", "drifted", "critical", "warning")
 
 
 def _parameters(rollout: Rollout) -> dict[str, Any]:
+    promoted = rollout.stable_version if rollout.shadow_mode else rollout.target_version
     return {
         "waves": list(rollout.waves),
         "last": len(rollout.waves),
-        "frontier": rollout.frontier,
-        "promoted": rollout.stable_version if rollout.shadow_mode else rollout.target_version,
+        "promoted_waves": list(rollout.promoted_waves),
+        # Strangers follow the last wave, which is promoted when all are.
+        "everyone": rollout.next_wave is None,
+        "promoted": promoted,
         "stable": rollout.stable_version,
+        "promoted_json": to_json(promoted).decode(),
+        "stable_json": to_json(rollout.stable_version).decode(),
         "silent": SILENT_AFTER,
     }
 
@@ -91,32 +105,34 @@ def participation_report(severity: str | None, page: Page) -> tuple[bytes, str]:
     Counts are of the whole fleet; `tenants` are those of `severity` (all, if None), by name.
     """
     values = _parameters(current_rollout()) | {"severity": severity}
+    chosen = "severity = %(severity)s" if severity else "TRUE"
     beyond, keys = BY_NAME.where(page)
-    values |= {"after": keys[0] if keys else None, "limit": page.limit, "more": page.limit and page.limit + 1}
-    condition = beyond.replace("%s", "%(after)s")
-    chosen = f"SELECT * FROM judged WHERE {condition}" + (" AND severity = %(severity)s" if severity else "")  # noqa: S608
+    if keys:
+        chosen += " AND " + beyond.replace("%s", "%(after)s")
+        values["after"] = keys[0]
+    judged = _judged(order="ORDER BY t.name")
+    if page.limit is None:
+        sql = f"SELECT {_COUNTS}, string_agg({_ITEM}, ',') FILTER (WHERE {chosen}), NULL FROM {judged}"  # noqa: S608
+    else:
+        # The names of the page, and of the one after it.
+        values["limit"], values["more"] = page.limit, page.limit + 1
+        sql = f"""WITH judged AS MATERIALIZED (SELECT * FROM {judged}),
+            page AS (SELECT * FROM judged WHERE {chosen} ORDER BY name LIMIT %(more)s)
+            SELECT {_COUNTS}, (SELECT string_agg({_ITEM}, ',') FROM (SELECT * FROM page LIMIT %(limit)s) AS shown),
+                (SELECT array_agg(name) FROM page) FROM judged"""  # noqa: S608
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"""{_JUDGED}, counts AS ({_COUNTS}),
-            chosen AS ({chosen} ORDER BY name LIMIT %(more)s),
-            shown AS (SELECT * FROM chosen ORDER BY name LIMIT %(limit)s)
-            SELECT total, participating, drifted, critical, warning,
-                (SELECT coalesce(json_agg({_ITEM}), '[]')::text FROM shown),
-                (SELECT max(name) FROM shown), %(limit)s < (SELECT count(*) FROM chosen)
-            FROM counts""",  # noqa: S608 - constants
-            values,
-        )
-        *counts, tenants, last, has_more = cursor.fetchone()
-    names = ("total", "participating", "drifted", "critical", "warning")
-    head = ",".join(f'"{name}":{number}' for name, number in zip(names, counts, strict=True))
-    return f'{{{head},"tenants":{tenants}}}'.encode(), BY_NAME.encode([last]) if has_more else ""
+        cursor.execute(sql, values)
+        *counts, tenants, names = cursor.fetchone()
+    head = ",".join(f'"{name}":{number}' for name, number in zip(_COUNTED, counts, strict=True))
+    has_more = page.limit is not None and len(names or ()) > page.limit
+    return f'{{{head},"tenants":[{tenants or ""}]}}'.encode(), BY_NAME.encode([names[-2]]) if has_more else ""
 
 
 def participation_counts() -> dict[str, int]:
     """`total`, `participating`, `drifted`, `critical` and `warning` tenants of the fleet; two queries."""
     with connection.cursor() as cursor:
-        cursor.execute(f"{_JUDGED} {_COUNTS}", _parameters(current_rollout()))
-        return dict(zip(("total", "participating", "drifted", "critical", "warning"), cursor.fetchone(), strict=True))
+        cursor.execute(f"SELECT {_COUNTS} FROM {_judged()}", _parameters(current_rollout()))  # noqa: S608
+        return dict(zip(_COUNTED, cursor.fetchone(), strict=True))
 
 
 def participation_of(tenant: "Tenant") -> Participation | None:
@@ -170,14 +186,14 @@ def board() -> Board:
     rollout = current_rollout()
     with connection.cursor() as cursor:
         cursor.execute(
-            f"""{_JUDGED}, placed AS (
-                SELECT wave, CASE WHEN NOT participating THEN 'silent' WHEN running IS NULL THEN 'unreported'
-                    WHEN drifted THEN 'drifted' WHEN running = %(target)s THEN 'on_target' ELSE 'on_stable' END AS place
-                FROM judged)
-            SELECT wave, count(*), count(*) FILTER (WHERE place = 'silent'),
+            f"""SELECT wave, count(*), count(*) FILTER (WHERE place = 'silent'),
                 count(*) FILTER (WHERE place = 'unreported'), count(*) FILTER (WHERE place = 'drifted'),
                 count(*) FILTER (WHERE place = 'on_target'), count(*) FILTER (WHERE place = 'on_stable')
-            FROM placed GROUP BY wave""",  # noqa: S608 - constants
+            FROM (
+                SELECT wave, CASE WHEN NOT participating THEN 'silent' WHEN running = '' THEN 'unreported'
+                    WHEN drifted THEN 'drifted' WHEN running = %(target)s THEN 'on_target' ELSE 'on_stable' END AS place
+                FROM {_judged(f", {_WAVE} AS wave")} OFFSET 0
+            ) AS placed GROUP BY wave""",  # noqa: S608 - constants
             _parameters(rollout) | {"target": rollout.target_version},
         )
         counts = {number: tuple(rest) for number, *rest in cursor.fetchall()}

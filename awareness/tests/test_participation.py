@@ -19,6 +19,7 @@ from awareness.services import participation
 from awareness.tasks import purge_events
 from cluster.locks import close_lock_connection
 from conftest import ApiClient
+from tenants.errors import TenantNotFoundError
 from tenants.models import Tenant
 from tenants.services.kind import TENANT
 from tests.cluster.pods import make_tenant, token_of
@@ -344,6 +345,6 @@ def test_a_report_that_comes_while_its_tenant_goes_leaves_nothing_behind() -> No
     anna = make_tenant("anna")
     values = {"kind": "heartbeat", "idempotency_key": "k"}
     Tenant.objects.filter(pk=anna.pk).delete()
-    with pytest.raises(participation.TenantNotFoundError):
+    with pytest.raises(TenantNotFoundError):
         participation.record_participation(tenant_id=anna.pk, event=values)
     assert not ParticipationEvent.objects.exists()
