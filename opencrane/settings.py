@@ -198,6 +198,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "cluster.sweep": {"task": "cluster.sweep", "schedule": 5.0, "options": {"expires": 5}},
     "cluster.purge_expired": {"task": "cluster.purge_expired", "schedule": 300.0, "options": {"expires": 300}},
     "awareness.purge_events": {"task": "awareness.purge_events", "schedule": 1800.0, "options": {"expires": 1800}},
+    "mcpservers.start_probes": {"task": "mcpservers.start_probes", "schedule": 15.0, "options": {"expires": 15}},
     "policies.push_due": {"task": "policies.push_due", "schedule": 10.0, "options": {"expires": 10}},
     "operations.sweep_jobs": {"task": "operations.sweep_jobs", "schedule": 10.0, "options": {"expires": 10}},
 }
@@ -283,6 +284,15 @@ SPECTACULAR_SETTINGS = {
     "PREPROCESSING_HOOKS": ["opencrane.api.schema.keep_api_paths"],
     "POSTPROCESSING_HOOKS": ["opencrane.api.schema.finish"],
 }
+
+# --- MCP servers ---------------------------------------------------------------------------------------------------
+
+# Networks that probes may reach although they are loopback, link-local or a metadata service.
+try:
+    PROBE_ALLOW = parse_networks(env.words("OPENCRANE_PROBE_ALLOW"))
+except ValueError as exc:
+    raise env.ConfigurationError("OPENCRANE_PROBE_ALLOW", f"is a list of networks, but {exc}") from exc
+PROBE_INTERVAL_SECONDS = env.integer("OPENCRANE_PROBE_INTERVAL_SECONDS", 60, minimum=15, maximum=86_400)
 
 # --- Repair --------------------------------------------------------------------------------------------------------
 

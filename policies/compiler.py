@@ -7,7 +7,7 @@ grant means not allowed. Whatever the number of groups, it is one indexed query 
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -128,9 +128,12 @@ def considered(principal: Principal, payload_type: str, payload_id: str) -> list
         cursor.execute(_CONSIDERED, _parameters(principal, [payload_type]) | {"payload": payload_id})
         rows = cursor.fetchall()
     found = []
-    for *values, group_id, group_name, by_tenant in rows:
-        member = "" if group_id is None else principal.tenant_name if by_tenant else principal.email
-        found.append(Considered(*values, group_id=group_id, group_name=group_name or "", member=member))
+    for *values, group_name, by_tenant in rows:
+        grant = Considered(*values)
+        if group_name is not None:
+            member = principal.tenant_name if by_tenant else principal.email
+            grant = replace(grant, group_name=group_name, member=member)
+        found.append(grant)
     return sorted(found, key=lambda grant: grant.rank)
 
 

@@ -18,6 +18,8 @@ from tenants.models import Tenant
 NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="policies")
 TENANTS_BY_NAME = Keyset([("name", "asc")], name="tenants of a policy")
 COUNT_CAP = 1000
+# What is asked for when a path segment is no UUID; no row has it.
+NO_ID = UUID(int=0)
 
 _TIME = """to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 _SYNC = """CASE WHEN p.deleting THEN 'deleting' WHEN p.observed_generation = p.generation THEN 'synced'
@@ -230,7 +232,7 @@ def group_for_update(group_id: UUID | None) -> Group:
     Raises:
         GroupNotFoundError
     """
-    group = Group.objects.select_for_update().filter(pk=group_id).first()
+    group = Group.objects.select_for_update().filter(pk=group_id or NO_ID).first()
     if group is None:
         raise GroupNotFoundError
     return group

@@ -16,7 +16,7 @@ OPTIONAL: dict[str, Any] = {"required": False, "allow_null": True}
 
 
 @extend_schema_field({"type": ["string", "null"], "description": "As answers have it; nothing is read from it."})
-class IgnoredField(serializers.Field):
+class IgnoredField(serializers.Field[Any, Any, Any, Any]):
     """What answers carry and callers send back with the rest."""
 
     def to_internal_value(self, data: Any) -> Any:
@@ -43,7 +43,7 @@ class GrantSerializer(StrictSerializer):
 
 def grants_field() -> Any:
     """A list of grants for a body, which replaces the old list whole where it is present."""
-    return GrantSerializer(many=True, required=False, allow_null=True, max_length=MAX_GRANTS)
+    return GrantSerializer(many=True, required=False, allow_null=True, max_length=MAX_GRANTS)  # type: ignore[call-arg]
 
 
 class GrantAnswerSerializer(ResponseSerializer):

@@ -51,7 +51,7 @@ class _LabelValueField(_RuleField):
 
 
 @extend_schema_field({"type": "object", "additionalProperties": {"type": "string", "maxLength": rules.LABEL_MAX}})
-class LabelsField(serializers.Field):
+class LabelsField(serializers.Field[Any, Any, Any, Any]):
     """Kubernetes labels."""
 
     def to_internal_value(self, data: Any) -> dict[str, str]:
@@ -65,7 +65,7 @@ class LabelsField(serializers.Field):
             except ValueError as exc:
                 errors[key or "(empty)"] = [str(exc)]
         if errors:
-            raise serializers.ValidationError(errors)  # type: ignore[arg-type]
+            raise serializers.ValidationError(errors)
         return data
 
     def to_representation(self, value: Any) -> Any:
@@ -103,7 +103,7 @@ _DOMAINS = {"type": "array", "maxItems": rules.MAX_ITEMS, "items": _DOMAIN}
         "description": "A bare list means `allow`, and leaves `deny` and `defaultDeny` alone.",
     }
 )
-class DomainsField(serializers.Field):
+class DomainsField(serializers.Field[Any, Any, Any, Any]):
     """A bare list of allowed domains, or the object with all three parts."""
 
     def to_internal_value(self, data: Any) -> Any:
@@ -124,7 +124,7 @@ def _parts(serializer_class: Any, data: Any) -> dict[str, Any]:
 
 
 @extend_schema_field({"type": "integer", "minimum": 1, "maximum": 65535})
-class PortField(serializers.Field):
+class PortField(serializers.Field[Any, Any, Any, Any]):
     def to_internal_value(self, data: Any) -> int:
         try:
             return rules.port(data)

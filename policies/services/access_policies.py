@@ -16,8 +16,8 @@ from opencrane.actor import Actor
 from policies import selectors
 from policies.errors import PolicyExistsError, PolicyInUseError, PolicyNotFoundError
 from policies.models import AccessPolicy
-from policies.services import propagation
 from policies.services.kind import ACCESS_POLICY
+from policies.services.propagation import policy_changed
 
 Precondition = Callable[[int], None]
 SHOWN_REFERRERS = 10
@@ -43,7 +43,7 @@ def create_policy(*, name: str, values: Spec, actor: Actor) -> Write:
             write = intent.created(ACCESS_POLICY, policy, actor=actor)
             after = ACCESS_POLICY.spec(policy)
             ACCESS_POLICY.record(policy, "created", f"Created access policy {name}.", after=after, actor=actor)
-            propagation.policy_changed(name, [policy.tenant_selector])
+            policy_changed(name, [policy.tenant_selector])
     except IntegrityError as exc:
         if "accesspolicy_name_key" not in str(exc):
             raise
@@ -75,7 +75,7 @@ def update_policy(*, name: str, changes: Spec, precondition: Precondition = lamb
             fields = ", ".join(sorted({*before, *after}))
             message = f"Changed {fields} of access policy {name}."
             ACCESS_POLICY.record(policy, "updated", message, before=before, after=after, actor=actor)
-            propagation.policy_changed(name, [selector, policy.tenant_selector])
+            policy_changed(name, [selector, policy.tenant_selector])
     return write
 
 

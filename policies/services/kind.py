@@ -11,7 +11,7 @@ from operations.dualwrite import AuditedKind
 from policies import manifests, rules
 from policies.errors import PolicyExistsError
 from policies.models import AccessPolicy
-from policies.services import propagation
+from policies.services.propagation import policy_changed
 
 
 class AccessPolicyKind(AuditedKind[AccessPolicy]):
@@ -37,15 +37,15 @@ class AccessPolicyKind(AuditedKind[AccessPolicy]):
     def on_rejected(self, row: AccessPolicy, revision: Revision, message: str) -> None:
         super().on_rejected(row, revision, message)
         selectors = [spec.get("tenantSelector") for spec in (revision.before, revision.after)]
-        propagation.policy_changed(row.name, [row.tenant_selector, *selectors])
+        policy_changed(row.name, [row.tenant_selector, *selectors])
 
     def on_deleted(self, row: AccessPolicy, revision: Revision | None) -> None:
         super().on_deleted(row, revision)
-        propagation.policy_changed(row.name, [row.tenant_selector])
+        policy_changed(row.name, [row.tenant_selector])
 
     def on_repaired(self, row: AccessPolicy, action: str, before: Spec, after: Spec, actor: Actor) -> None:
         super().on_repaired(row, action, before, after, actor)
-        propagation.policy_changed(row.name, [row.tenant_selector, before.get("tenantSelector")])
+        policy_changed(row.name, [row.tenant_selector, before.get("tenantSelector")])
 
 
 ACCESS_POLICY = AccessPolicyKind()

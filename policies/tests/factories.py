@@ -17,10 +17,10 @@ def make_group(name: str = "engineers", *members: Tenant | str, **values: Any) -
     """A group of tenants (rows) and e-mail addresses (text)."""
     group = Group.objects.create(name=name, **values)
     for member in members:
-        by_row = isinstance(member, Tenant)
-        GroupMember.objects.create(
-            group=group, tenant=member if by_row else None, email="" if by_row else str(member).lower()
-        )
+        if isinstance(member, Tenant):
+            GroupMember.objects.create(group=group, tenant=member)
+        else:
+            GroupMember.objects.create(group=group, email=member.lower())
     return group
 
 

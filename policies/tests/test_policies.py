@@ -119,7 +119,8 @@ def test_a_tenant_never_ends_up_with_a_policy_that_is_gone(api: ApiClient, kubec
     for round_ in range(6):
         api.post("/policies", {"name": "web"})
         name = f"t{round_}"
-        start, answers = threading.Barrier(2), {}
+        start = threading.Barrier(2)
+        answers: dict[str, int] = {}
 
         def run(label: str, send: Any, start: Any = start, answers: Any = answers) -> None:
             start.wait()

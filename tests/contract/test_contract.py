@@ -20,14 +20,6 @@ GET /cluster-tenants/{name}
 PUT /cluster-tenants/{name}
 DELETE /cluster-tenants/{name}
 GET /cluster-tenants/{name}/status
-GET /mcp-servers
-POST /mcp-servers
-GET /mcp-servers/{id}
-PUT /mcp-servers/{id}
-DELETE /mcp-servers/{id}
-GET /mcp-servers/{id}/credentials
-POST /mcp-servers/{id}/credentials
-DELETE /mcp-servers/{id}/credentials/{credentialId}
 GET /skills/catalog
 POST /skills/catalog
 POST /skills/catalog/backfill

@@ -1,0 +1,178 @@
+"""Reading MCP servers."""
+
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+
+from mcpservers.errors import McpCredentialNotFoundError, McpServerNotFoundError
+from mcpservers.models import McpCredential, McpHealth, McpProbe, McpServer
+from opencrane.api.keyset import Keyset, Page
+from opencrane.api.params import parse_uuid
+from policies.selectors import NO_ID, json_page, like
+
+NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="mcp servers")
+PROBES_NEWEST = Keyset([("at", "desc"), ("id", "desc")], name="probes")
+
+_TIME = """to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+CREDENTIAL = f"""json_build_object('id', c.id, 'displayName', c.display_name, 'brokeringMode', c.brokering_mode,
+ 'secretRef', nullif(c.secret_ref, ''), 'createdAt', {_TIME.format(column="c.created_at")})"""
+# Grants and credentials are gathered once for the whole page and then joined: a look-up for each server would cost more
+# than everything else.
+_SERVERS = f"""
+WITH page AS MATERIALIZED (
+    SELECT * FROM mcpservers_mcpserver s WHERE {{where}} ORDER BY s.created_at DESC, s.id DESC {{limit}}
+), granted AS (
+    SELECT r.payload_id, json_agg(json_build_object('id', r.id, 'payloadId', r.payload_id, 'scope', r.scope,
+        'subjectType', r.subject_type, 'subjectId', coalesce(r.group_id::text, r.tenant_id::text, r."user"),
+        'subjectName', coalesce(g.name, t.name, r."user"), 'access', r.access, 'priority', r.priority,
+        'note', nullif(r.note, ''), 'createdAt', {_TIME.format(column="r.created_at")})
+        ORDER BY r.priority DESC, (r.access = 'deny') DESC, r.created_at DESC, r.id) AS list
+    FROM policies_grant r LEFT JOIN policies_group g ON g.id = r.group_id
+    LEFT JOIN tenants_tenant t ON t.id = r.tenant_id
+    WHERE r.payload_type = 'mcp-server' {{of_page}} GROUP BY r.payload_id
+), known AS (
+    SELECT c.server_id, json_agg({CREDENTIAL} ORDER BY c.created_at, c.id) AS list
+    FROM mcpservers_mcpcredential c WHERE c.server_id IN (SELECT id FROM page) GROUP BY c.server_id
+)
+SELECT json_build_object('id', s.id, 'name', s.name, 'description', nullif(s.description, ''), 'endpoint', s.endpoint,
+    'transport', s.transport, 'scope', s.scope, 'status', s.status, 'capabilities', s.capabilities,
+    'sourceId', nullif(s.source_id, ''), 'grants', coalesce(granted.list, '[]'),
+    'credentials', coalesce(known.list, '[]'), 'health', coalesce(h.state, 'unknown'),
+    'probe', json_build_object('lastAt', {_TIME.format(column="h.probed_at")},
+        'since', {_TIME.format(column="h.since")}, 'latencyMs', h.latency_ms, 'error', nullif(h.error, ''),
+        'failures', coalesce(h.failures, 0), 'serverName', nullif(h.server_name, ''),
+        'serverVersion', nullif(h.server_version, ''), 'protocolVersion', nullif(h.protocol_version, ''),
+        'toolCount', jsonb_array_length(h.tools)) {{more}},
+    'createdAt', {_TIME.format(column="s.created_at")}, 'updatedAt', {_TIME.format(column="s.updated_at")})::text,
+    s.created_at, s.id, s.generation
+FROM page s LEFT JOIN granted ON granted.payload_id = s.id::text LEFT JOIN known ON known.server_id = s.id
+LEFT JOIN mcpservers_mcphealth h ON h.server_id = s.id
+ORDER BY s.created_at DESC, s.id DESC
+"""  # noqa: S608 - constants
+_OF_PAGE = "AND r.payload_id IN (SELECT id::text FROM page)"
+
+
+def server_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
+    """One page of full servers, newest first, as JSON text in one query; and the cursor of the next page, or empty.
+
+    Args:
+        filters: any of `q` (name, description, endpoint), `status`, `scope`, `transport`, `health`.
+    """
+    beyond, params = NEWEST.where(page, "s.")
+    parts = [beyond]
+    if text := filters.get("q"):
+        parts.append("(s.name ILIKE %s OR s.description ILIKE %s OR s.endpoint ILIKE %s)")
+        params = [*params, *[like(text)] * 3]
+    for column in ("status", "scope", "transport"):
+        if column in filters:
+            parts.append(f"s.{column} = %s")
+            params = [*params, filters[column]]
+    if "health" in filters:
+        parts.append("coalesce((SELECT h.state FROM mcpservers_mcphealth h WHERE h.server_id = s.id), 'unknown') = %s")
+        params = [*params, filters["health"]]
+    limit = "" if page.limit is None else f"LIMIT {page.limit + 1:d}"
+    of_page = _OF_PAGE if page.limit is not None or len(parts) > 1 else ""
+    rows = _rows(" AND ".join(parts), params, limit=limit, of_page=of_page)
+    return json_page(NEWEST, [row[:3] for row in rows], page)
+
+
+def server_json(server_id: UUID | None) -> tuple[bytes, int]:
+    """One full server with the tools it was last seen to have, as JSON text, and its generation.
+
+    Raises:
+        McpServerNotFoundError
+    """
+    rows = _rows("s.id = %s", [server_id], of_page=_OF_PAGE, more=", 'tools', coalesce(h.tools, '[]')")
+    if not rows:
+        raise McpServerNotFoundError
+    return rows[0][0].encode(), rows[0][3]
+
+
+def _rows(where: str, params: list[Any], *, limit: str = "", of_page: str = "", more: str = "") -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(_SERVERS.format(where=where, limit=limit, of_page=of_page, more=more), params)
+        return cursor.fetchall()
+
+
+def server_for_update(server_id: UUID | None) -> McpServer:
+    """The server, its row locked until the transaction ends.
+
+    Raises:
+        McpServerNotFoundError
+    """
+    server = McpServer.objects.select_for_update().filter(pk=server_id or NO_ID).first()
+    if server is None:
+        raise McpServerNotFoundError
+    return server
+
+
+def server_by_id(server_id: UUID | None) -> McpServer:
+    """The server.
+
+    Raises:
+        McpServerNotFoundError
+    """
+    server = McpServer.objects.filter(pk=server_id or NO_ID).first()
+    if server is None:
+        raise McpServerNotFoundError
+    return server
+
+
+def server_by_id_or_name(text: str) -> McpServer | None:
+    """The server of that name, else of that id; None when there is neither."""
+    named = McpServer.objects.filter(name=text).first()
+    if named is not None:
+        return named
+    server_id = parse_uuid(text)
+    return None if server_id is None else McpServer.objects.filter(pk=server_id).first()
+
+
+def credential_for_update(server: McpServer, credential_id: UUID | None) -> McpCredential:
+    """A credential of a locked server.
+
+    Raises:
+        McpCredentialNotFoundError
+    """
+    credential = McpCredential.objects.filter(server=server, pk=credential_id or NO_ID).first()
+    if credential is None:
+        raise McpCredentialNotFoundError
+    return credential
+
+
+def active_servers(ids: list[str]) -> list[dict[str, Any]]:
+    """Those of the servers that are active, as the effective contract has them; sorted by name."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id::text, name, transport, endpoint FROM mcpservers_mcpserver"
+            " WHERE id = ANY(%s::uuid[]) AND status = 'active' ORDER BY name",
+            [ids],
+        )
+        return [
+            {"id": server_id, "name": name, "transport": transport, "endpoint": endpoint}
+            for server_id, name, transport, endpoint in cursor.fetchall()
+        ]
+
+
+def registered_servers() -> QuerySet[McpServer]:
+    """Every active server, for the gateway's registry; sorted by name."""
+    return McpServer.objects.filter(status=McpServer.Status.ACTIVE).order_by("name")
+
+
+def probes_of(server: McpServer) -> QuerySet[McpProbe]:
+    """The probes of a server that are kept; unordered."""
+    return McpProbe.objects.filter(server=server).order_by()
+
+
+def health_of(server: McpServer) -> McpHealth | None:
+    """What probes say about a server; None before the first."""
+    return McpHealth.objects.filter(server=server).first()
+
+
+def servers_to_probe(limit: int) -> QuerySet[McpServer]:
+    """Servers whose probe is due, those waiting longest first."""
+    wanted = Q(status=McpServer.Status.ACTIVE) | Q(is_probe_wanted=True)
+    due = McpServer.objects.filter(wanted, next_probe_at__lte=Now()).exclude(transport=McpServer.Transport.WEBSOCKET)
+    return due.order_by("next_probe_at")[:limit]
