@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.core.signals import request_finished
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from accounts.models import Role
 from accounts.tests.people import PASSWORD, person
 from cluster.client import cluster_client
+from cluster.locks import close_lock_connection
 from cluster.resources import TENANTS
 from tests.cluster.kube import Kubectl
 
@@ -44,6 +46,18 @@ def kubectl(transactional_db: None, cluster_namespace: str) -> Kubectl:
     client = cluster_client()
     client.request("DELETE", TENANTS.path(client.namespace))
     return Kubectl()
+
+
+@pytest.fixture(autouse=True)
+def no_locks_left() -> Iterator[None]:
+    """Tasks run in the server's threads here, which end with their requests; a worker's keeps its lock connection."""
+
+    def close(**_: Any) -> None:
+        close_lock_connection()
+
+    request_finished.connect(close, weak=False)
+    yield
+    request_finished.disconnect(close)
 
 
 @pytest.fixture

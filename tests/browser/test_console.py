@@ -11,12 +11,7 @@ from tenants.models import Tenant
 from tenants.services import lifecycle
 from tests.cluster.kube import Kubectl
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
-    # The live server's threads may end with their database connection still open, which only the collector notices.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 FOCUSED = "(e => (e.getAttribute('aria-label') || e.innerText || '').trim())(document.activeElement)"
 
