@@ -4,19 +4,20 @@ Access tokens and sessions count for nothing here. The tenant comes from the tok
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.conf import settings
+from django.db import connection
 from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 
-from cluster.rows import fetch_one
 from opencrane.api.identity import Caller
 from opencrane.api.viewsets import ApiViewSet
 from opencrane.errors import ForbiddenError
-from tenants.models import Tenant
 
 CONTROL_PLANE = "control-plane"
 SKILL_REGISTRY = "skill-registry"
@@ -32,11 +33,11 @@ class ClusterCaller(Caller):
 
     Attributes:
         audiences: those of ours that its token is meant for.
-        tenant: whose pod it is; None for a workload that the settings name.
+        tenant_id: whose pod it is, `name` being the tenant's; None for a workload that the settings name.
     """
 
     audiences: frozenset[str] = frozenset()
-    tenant: Tenant | None = None
+    tenant_id: UUID | None = None
 
 
 class ServiceAccountAuthentication(BaseAuthentication):
@@ -76,24 +77,33 @@ def caller_by_token(token: str) -> ClusterCaller | None:
         if expected not in holder.audiences:
             return None
         return ClusterCaller(WORKLOAD, f"{namespace}/{name}", "", audiences=holder.audiences)
-    tenant = _tenant_of(namespace, name)
-    if tenant is None:
+    found = _tenant_of(namespace, name)
+    if found is None:
         return None
+    tenant_id, tenant_name, created_at = found
     # A new tenant of an old name: the old one's pod must not speak for it by an answer that is kept.
-    created_at = tenant.created_at.timestamp() + _CLOCK_SKEW_SECONDS
-    if holder.reviewed_at < created_at and reviews.holder_of(token, audiences, since=created_at) is None:
+    since = created_at.timestamp() + _CLOCK_SKEW_SECONDS
+    if holder.reviewed_at < since and reviews.holder_of(token, audiences, since=since) is None:
         return None
-    return ClusterCaller(POD, tenant.name, "", audiences=holder.audiences, tenant=tenant)
+    return ClusterCaller(POD, tenant_name, "", audiences=holder.audiences, tenant_id=tenant_id)
 
 
-def _tenant_of(namespace: str, account: str) -> Tenant | None:
-    """The tenant whose pod runs as this ServiceAccount; not one that is being deleted."""
+def _tenant_of(namespace: str, account: str) -> tuple[UUID, str, datetime] | None:
+    """Id, name and age of the tenant whose pod runs as this ServiceAccount; not one that is being deleted."""
     from tenants.workloads import SERVICE_ACCOUNT_PREFIX, namespace_of
 
     if not account.startswith(SERVICE_ACCOUNT_PREFIX):
         return None
-    tenant = fetch_one(Tenant, "name = %s AND NOT deleting", account.removeprefix(SERVICE_ACCOUNT_PREFIX))
-    return tenant if tenant is not None and namespace_of(tenant) == namespace else None
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, name, created_at, cluster_tenant_ref FROM tenants_tenant WHERE name = %s AND NOT deleting",
+            [account.removeprefix(SERVICE_ACCOUNT_PREFIX)],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    *found, cluster_tenant = row
+    return tuple(found) if namespace_of(cluster_tenant) == namespace else None
 
 
 class InternalPermission(BasePermission):
@@ -125,9 +135,9 @@ class InternalViewSet(ApiViewSet):
     audience: ClassVar[str] = CONTROL_PLANE
 
     @property
-    def tenant(self) -> Tenant:
+    def tenant_id(self) -> UUID:
         """Whose pod is calling; only where pods call."""
         caller = self.request.auth
-        if not isinstance(caller, ClusterCaller) or caller.tenant is None:
+        if not isinstance(caller, ClusterCaller) or caller.tenant_id is None:
             raise ForbiddenError("This is for pods of tenants.")
-        return caller.tenant
+        return caller.tenant_id

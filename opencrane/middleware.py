@@ -33,6 +33,7 @@ GetResponse = Callable[[HttpRequest], HttpResponseBase]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SLOW_SECONDS = 1.0
+_INTERNAL = "/api/internal/"
 
 _MACHINE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -93,7 +94,9 @@ class RequestContextMiddleware:
         status = response.status_code
         match = request.resolver_match
         metrics.observe_request(request.method or "", match.route if match else "", status, seconds)
-        is_worth_a_line = request.method not in _SAFE_METHODS or status >= 500 or seconds >= _SLOW_SECONDS
+        # What pods report all the time is no change that anybody asked for.
+        is_routine = request.method in _SAFE_METHODS or (status < 300 and request.path_info.startswith(_INTERNAL))
+        is_worth_a_line = not is_routine or status >= 500 or seconds >= _SLOW_SECONDS
         (log.info if is_worth_a_line else log.debug)(
             "request",
             method=request.method,
