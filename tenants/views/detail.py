@@ -94,7 +94,7 @@ def header_values(tenant: Tenant) -> dict[str, Any]:
         "tenant": tenant,
         "state": state,
         "is_settling": tenant.in_flight,
-        "namespace": settings.NAMESPACE or "default",
+        "namespace": settings.NAMESPACE,
     }
 
 
