@@ -2,6 +2,7 @@
 
 import base64
 import datetime
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from accounts.models import Role
 from cluster import client as cluster_module
 from cluster.client import cluster_client
 from conftest import API_TOKEN, ApiClient, issue
+from mcpservers.models import McpCredential, McpServer
 from opencrane import env
 from tenants.models import Tenant
 from tests.cluster.conftest import OwnCluster
@@ -210,6 +212,68 @@ def test_internal_callers_are_read_strictly(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("OPENCRANE_INTERNAL_CALLERS", nonsense)
         with pytest.raises(SystemExit, match="OPENCRANE_INTERNAL_CALLERS"):
             env.workloads("OPENCRANE_INTERNAL_CALLERS")
+
+
+@pytest.fixture
+def gateway(anna: Tenant, settings: Any) -> ApiClient:
+    """The Obot gateway, as the settings name it."""
+    namespace = cluster_client().namespace
+    settings.INTERNAL_CALLERS = {f"{namespace}/obot-gateway": "mcp-gateway"}
+    return ApiClient(token_of("obot-gateway", "mcp-gateway"))
+
+
+def server(name: str, **fields: Any) -> McpServer:
+    values = {"endpoint": f"https://{name[:20]}.example.com/mcp", "transport": "streamable-http", "status": "active"}
+    return McpServer.objects.create(name=name, **values | fields)
+
+
+def test_the_gateway_reads_the_active_servers_as_from_an_mcp_registry(
+    gateway: ApiClient, django_assert_num_queries: Any
+) -> None:
+    wiki = server("wiki", description="Search the wiki")
+    server("draft", status="draft")
+    server("ill", status="degraded")
+    server("socket", transport="websocket", endpoint="wss://socket.example.com")
+    McpCredential.objects.create(server=wiki, display_name="key", secret_ref="wiki-key")
+    with django_assert_num_queries(1):
+        answer = gateway.get(SERVERS)
+    assert answer.status_code == 200, answer.content
+    [found] = answer.json()["servers"]
+    assert answer.json()["metadata"] == {"count": 1}
+    assert found["server"]["name"] == "io.opencrane/wiki"
+    assert found["server"]["remotes"] == [{"type": "streamable-http", "url": "https://wiki.example.com/mcp"}]
+    assert (found["server"]["description"], found["server"]["version"]) == ("Search the wiki", "1.0.1")
+    official = found["_meta"]["io.modelcontextprotocol.registry/official"]
+    assert (official["status"], official["isLatest"]) == ("active", True)
+    assert b"wiki-key" not in answer.content
+
+
+def test_the_registry_has_pages_and_names_of_its_own_form(gateway: ApiClient) -> None:
+    for name in ("a b", "a/b", "a-b", "ünï", "x" * 253):
+        server(name)
+    names: list[str] = []
+    cursor = ""
+    while True:
+        body = gateway.get(f"{SERVERS}?limit=2{cursor}").json()
+        names += [each["server"]["name"] for each in body["servers"]]
+        if "nextCursor" not in body["metadata"]:
+            break
+        cursor = f"&cursor={body['metadata']['nextCursor']}"
+    assert len(set(names)) == 5
+    assert all(re.fullmatch(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+", name) and len(name) <= 200 for name in names)
+    assert gateway.get(f"{SERVERS}?search=X").json()["metadata"]["count"] == 1
+    assert gateway.get(f"{SERVERS}?updated_since=2100-01-01").json()["servers"] == []
+    assert gateway.get(f"{SERVERS}?cursor=x").json()["code"] == "INVALID_CURSOR"
+
+
+def test_pods_and_other_workloads_keep_out_of_each_others_endpoints(gateway: ApiClient, anna: Tenant) -> None:
+    assert refusal(pod_of(anna).get(SERVERS)) == (403, "FORBIDDEN")
+    assert refusal(gateway.get(OWN)) == (403, "FORBIDDEN")
+    event = {"kind": "heartbeat", "idempotencyKey": "k"}
+    assert refusal(gateway.post("/api/internal/awareness/participation", event)) == (403, "FORBIDDEN")
+    assert ApiClient(token_of("obot-gateway", "control-plane")).get(SERVERS).status_code == 401
+    assert ApiClient(token_of("stranger", "mcp-gateway")).get(SERVERS).status_code == 401
+    assert ApiClient(API_TOKEN).get(SERVERS).status_code == 401
 
 
 # -- a cluster that is away -------------------------------------------------------------------------------------------
