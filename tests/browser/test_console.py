@@ -13,6 +13,7 @@ from tests.cluster.kube import Kubectl
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
+LONGEST = "anna-with-the-longest-name-that-there-is".ljust(53, "e")
 FOCUSED = "(e => (e.getAttribute('aria-label') || e.innerText || '').trim())(document.activeElement)"
 
 
@@ -120,14 +121,14 @@ def test_the_main_actions_are_reached_by_keyboard(console: Page, live_server: An
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_fit_a_phone_in_both_themes(console: Page, live_server: Any, kubectl: Kubectl, scheme: Any) -> None:
-    make("anna-with-a-name-that-is-as-long-as-a-name-may-ever-be", "bert")
+    make(LONGEST, "bert")
     kubectl.edit("bert", {"spec": {"configOverrides": {"key": "value-without-any-space-" * 10}}})
     console.emulate_media(color_scheme=scheme)
     console.set_viewport_size({"width": 400, "height": 800})
     console.goto(f"{live_server.url}/admin/drift/Tenant/")
     console.get_by_role("button", name="Check now").click()
     expect(console.get_by_role("article", name="bert")).to_be_visible()
-    long = "/admin/tenants/anna-with-a-name-that-is-as-long-as-a-name-may-ever-be/"
+    long = f"/admin/tenants/{LONGEST}/"
     paths = ["/admin/", "/admin/tenants/", long, f"{long}?tab=spec", f"{long}?tab=sync", f"{long}edit/",
              "/admin/drift/Tenant/", "/admin/jobs/", "/admin/audit/", "/admin/health/",
              "/admin/new-tenant/"]  # fmt: skip
