@@ -8,8 +8,7 @@ a listing runs, the fleet moves on.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
-from uuid import UUID
+from typing import Any, NamedTuple
 
 import orjson
 from django.db import connection
@@ -17,7 +16,7 @@ from psycopg import sql
 
 from cluster.client import ClusterClient, cluster_client
 from cluster.errors import KubeTransientError
-from cluster.kinds import Kind, Spec, row_id_of, same
+from cluster.kinds import Kind, row_id_of, same
 from cluster.models import SyncedModel, Tombstone
 from cluster.resources import FIELD_MANAGER, KubeObject
 
@@ -28,15 +27,13 @@ FIELD_MISMATCH = "field-mismatch"
 IDENTITY = "metadata.uid"
 
 
-@dataclass(frozen=True, slots=True)
-class RowState:
-    """The part of a row that drift looks at."""
+class RowState(NamedTuple):
+    """The part of a row that drift looks at. A plain tuple, because a fleet has many."""
 
-    id: UUID
     name: str
     in_flight: bool
     uid: str
-    confirmed: Spec
+    confirmed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,38 +71,45 @@ def compare(kind: Kind[Any], counts: Comparison) -> Iterator[Mismatch]:
         KubeError: the listing failed; what was yielded before stands, the rest is unknown.
     """
     client = cluster_client()
-    rows = _Rows(kind)
+    rows = _rows(kind, counts)
+    row = next(rows, None)
     last = ""
     for page in _read_ahead(client, kind):
         counts.source_count += len(page)
         suspects: list[str] = []
         for live in page:
-            name = live["metadata"]["name"]
+            metadata = live["metadata"]
+            name = metadata["name"]
             if name <= last:
                 raise KubeTransientError(f"the list of {kind.resource.plural} did not come in order of name")
             last = name
-            for gone in rows.before(name):
-                _sort_out(gone, None, suspects, counts)
-            row = rows.take(name)
-            if row is None:
+            while row is not None and row[0] < name:
+                _without_resource(row, suspects, counts)
+                row = next(rows, None)
+            if row is None or row[0] != name:
                 suspects.append(name)
-            else:
-                _sort_out(row, live, suspects, counts)
+                continue
+            _, in_flight, uid, confirmed = row
+            if in_flight:
+                counts.pending_count += 1
+            elif metadata["uid"] != uid or live.get("spec") != orjson.loads(confirmed):
+                suspects.append(name)
+            row = next(rows, None)
         yield from _confirmed_mismatches(kind, client, suspects, counts)
     suspects = []
-    for gone in rows.rest():
-        _sort_out(gone, None, suspects, counts)
+    while row is not None:
+        _without_resource(row, suspects, counts)
+        row = next(rows, None)
         if len(suspects) >= PAGE:
             yield from _confirmed_mismatches(kind, client, suspects, counts)
             suspects = []
     yield from _confirmed_mismatches(kind, client, suspects, counts)
-    counts.projection_count = rows.count
 
 
-def _sort_out(row: RowState, live: KubeObject | None, suspects: list[str], counts: Comparison) -> None:
+def _without_resource(row: RowState, suspects: list[str], counts: Comparison) -> None:
     if row.in_flight:
         counts.pending_count += 1
-    elif live is None or live["metadata"]["uid"] != row.uid or live.get("spec") != row.confirmed:
+    else:
         suspects.append(row.name)
 
 
@@ -173,51 +177,19 @@ def holders(live: KubeObject, spec_field: str) -> list[str]:
     return [f"{entry['manager']} ({entry['operation']}, {entry.get('time', 'unknown time')})" for entry in entries]
 
 
-class _Rows:
+def _rows(kind: Kind[Any], counts: Comparison) -> Iterator[RowState]:
     """The rows of a kind in order of name, read in pages by keyset; one query per page."""
-
-    def __init__(self, kind: Kind[Any]) -> None:
-        self._table = kind.model._meta.db_table
-        self._last = ""
-        self._page: list[RowState] = []
-        self._at = 0
-        self._ended = False
-        self.count = 0
-
-    def _peek(self) -> RowState | None:
-        if self._at == len(self._page) and not self._ended:
-            self._load()
-        return self._page[self._at] if self._at < len(self._page) else None
-
-    def _load(self) -> None:
-        query = sql.SQL(
-            "SELECT id, name, observed_generation < generation, cluster_uid, confirmed_spec::text"
-            " FROM {} WHERE name > %s ORDER BY name LIMIT %s"
-        ).format(sql.Identifier(self._table))
+    query = sql.SQL(
+        "SELECT name, observed_generation < generation, cluster_uid, coalesce(confirmed_spec, 'null')::text"
+        " FROM {} WHERE name > %s ORDER BY name LIMIT %s"
+    ).format(sql.Identifier(kind.model._meta.db_table))
+    last = ""
+    while True:
         with connection.cursor() as cursor:
-            cursor.execute(query.as_string(cursor.connection), [self._last, PAGE])
+            cursor.execute(query.as_string(cursor.connection), [last, PAGE])
             found = cursor.fetchall()
-        self._page = [RowState(*row[:4], orjson.loads(row[4] or b"null")) for row in found]
-        self._at = 0
-        self._ended = len(found) < PAGE
-        self.count += len(found)
-        if found:
-            self._last = self._page[-1].name
-
-    def before(self, name: str) -> Iterator[RowState]:
-        """Rows whose name sorts before `name`, taken."""
-        while (row := self._peek()) is not None and row.name < name:
-            self._at += 1
-            yield row
-
-    def take(self, name: str) -> RowState | None:
-        row = self._peek()
-        if row is None or row.name != name:
-            return None
-        self._at += 1
-        return row
-
-    def rest(self) -> Iterator[RowState]:
-        while (row := self._peek()) is not None:
-            self._at += 1
-            yield row
+        counts.projection_count += len(found)
+        yield from map(RowState._make, found)
+        if len(found) < PAGE:
+            return
+        last = found[-1][0]
