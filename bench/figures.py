@@ -26,6 +26,7 @@ class Figure:
         queries: SQL queries per request; None where they were not counted.
         floor, floor_ms: the least that could be expected, and its median in the same run.
         met: whether what is wanted was reached; None where nothing is.
+        cpu: CPU milliseconds per request of each process.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Figure:
     wanted: str = ""
     met: bool | None = None
     failures: int = 0
+    cpu: dict[str, float] = field(default_factory=dict)
 
     def compare(self, wanted: Wanted) -> None:
         """Judge the figure."""
@@ -73,6 +75,7 @@ def figure(name: str, clients: int, samples: Samples, cpu: dict[str, float]) -> 
         web_cpu=cpu["web"] * each if "web" in cpu else None,
         all_cpu=sum(cpu.values()) * each if cpu else None,
         failures=failures,
+        cpu={process: round(seconds * each, 3) for process, seconds in cpu.items()},
     )
 
 
