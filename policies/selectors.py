@@ -12,7 +12,7 @@ from cluster.client import cluster_client
 from cluster.errors import KubeError
 from opencrane.api.keyset import Keyset, Page
 from policies.errors import GroupNotFoundError, PolicyNotFoundError
-from policies.models import AccessPolicy, Group
+from policies.models import AccessPolicy, Group, GroupMember
 from tenants.models import Tenant
 
 NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="policies")
@@ -165,6 +165,13 @@ def policies_for(tenant: Tenant) -> list[tuple[str, dict[str, Any]]]:
     with connection.cursor() as cursor:
         cursor.execute(_PICKING, {"ref": tenant.policy_ref, "team": tenant.team, "labels": labels})
         return [(name, orjson.loads(servers) if servers else {}) for name, servers in cursor.fetchall()]
+
+
+def memberships_of(tenant: Tenant) -> dict[UUID, str]:
+    """The groups a tenant is in, each with how: by its name or by its e-mail address."""
+    found = GroupMember.objects.filter(Q(tenant=tenant) | Q(email=tenant.email.lower()))
+    rows = found.order_by("-email").values_list("group_id", "tenant_id")
+    return {group_id: tenant.name if tenant_id else tenant.email for group_id, tenant_id in rows}
 
 
 # -- groups -----------------------------------------------------------------------------------------------------------

@@ -1,13 +1,10 @@
 """Reading tenants."""
 
-import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-import orjson
-from django.conf import settings
 from django.db import connection
 from django.db.models import Exists, F, OuterRef, QuerySet
 
@@ -20,7 +17,6 @@ from tenants.models import DatasetMembership, Phase, Tenant
 NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="tenants")
 SYNC_STATES = ("synced", "waiting", "failing", "deleting")
 ORG_DATASETS = ["default"]
-DEFAULT_WAVES = ("personal", "project", "department", "org")
 
 # RFC 3339 in UTC. Built by PostgreSQL, as the whole list is: serialising is what a list of 10,000 costs.
 _TIME = """to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
@@ -143,40 +139,6 @@ def datasets_of(tenant_id: UUID) -> dict[str, list[str]]:
     ):
         lists[scope].append(dataset)
     return lists
-
-
-# -- effective contract -----------------------------------------------------------------------------------------------
-
-
-def effective_contract(tenant: Tenant) -> dict[str, Any]:
-    """What one tenant may see and call right now.
-
-    `contractId` is the SHA-256 of the canonical JSON of everything else, so equal contracts have equal ids. Without a
-    rollout every wave runs the pinned version. Never holds a credential.
-    """
-    wave = tenant.awareness_wave if tenant.awareness_wave in DEFAULT_WAVES else DEFAULT_WAVES[-1]
-    policy = tenant.mcp_policy or {}
-    contract: dict[str, Any] = {
-        "contractVersion": settings.AWARENESS_PINNED_VERSION,
-        "tenant": {"name": tenant.name, "team": tenant.team or None, "policyRef": tenant.policy_ref or None},
-        "awareness": {
-            "version": settings.AWARENESS_PINNED_VERSION,
-            "promoted": False,
-            "shadow": False,
-            "wave": wave,
-            "citationFormat": "inline",
-            "memberships": datasets_of(tenant.pk),
-            "grants": [],
-        },
-        "mcp": {
-            "gateway": settings.MCP_GATEWAY_URL or None,
-            "servers": [],
-            "policy": {"allow": sorted(policy.get("allow") or []), "deny": sorted(policy.get("deny") or [])},
-        },
-        "skills": {"registry": settings.SKILL_OCI_REGISTRY_URL or None, "entitled": []},
-    }
-    canonical = orjson.dumps(contract, option=orjson.OPT_SORT_KEYS)
-    return {"contractId": hashlib.sha256(canonical).hexdigest(), **contract}
 
 
 # -- console ----------------------------------------------------------------------------------------------------------

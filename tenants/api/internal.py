@@ -8,6 +8,7 @@ from opencrane.api.responses import is_not_modified, json_response
 from opencrane.api.viewsets import ApiRequest
 from opencrane.errors import ForbiddenError
 from tenants import selectors
+from tenants.contract import effective_contract
 
 
 class InternalContractViewSet(InternalViewSet):
@@ -19,7 +20,7 @@ class InternalContractViewSet(InternalViewSet):
         caller = self.request.auth
         if caller is None or tenant != caller.name:
             raise ForbiddenError("A pod may read the contract of its own tenant only.")
-        contract = selectors.effective_contract(selectors.tenant_named(tenant))
+        contract = effective_contract(selectors.tenant_named(tenant))
         headers = {"ETag": f'"{contract["contractId"]}"'}
         if is_not_modified(request, headers["ETag"]):
             return HttpResponse(status=304, headers=headers)

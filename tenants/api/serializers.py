@@ -6,6 +6,7 @@ from rest_framework import serializers
 
 from opencrane.api.fields import (
     BooleanField,
+    ChoiceField,
     DnsLabelField,
     EmailField,
     JsonObjectField,
@@ -15,9 +16,12 @@ from opencrane.api.fields import (
     QuantityField,
     StringField,
     StringListField,
+    UuidField,
 )
 from opencrane.api.responses import to_json
 from opencrane.api.serializers import ResponseSerializer, StrictSerializer
+from policies.api.grants import GrantSerializer
+from policies.models import Grant
 from tenants import rules
 from tenants.models import Phase
 from tenants.selectors import ORG_DATASETS, SYNC_STATES
@@ -172,6 +176,51 @@ class TenantSerializer(ResponseSerializer):
 class TenantStatusSerializer(ResponseSerializer):
     name = serializers.CharField()
     status = serializers.ChoiceField(choices=["created", "updated", "deleted", "suspended", "resumed"])
+
+
+class AccessPreviewSerializer(StrictSerializer):
+    """A question with a change that is not made: a grant more, saved grants less."""
+
+    type = ChoiceField(choices=Grant.PayloadType.choices)
+    payload = StringField(max_length=253, help_text="An MCP server's id or name; the name of a dataset; a bundle's id.")
+    grant = GrantSerializer(**OPTIONAL)
+    without = serializers.ListField(
+        child=UuidField(), max_length=1000, **OPTIONAL, help_text="Ids of grants to leave out."
+    )
+
+
+class ConsideredGrantSerializer(ResponseSerializer):
+    grant_id = serializers.UUIDField(allow_null=True, help_text="Null for a grant that is only looked at.")
+    access = serializers.ChoiceField(choices=Grant.Access.choices)
+    scope = serializers.CharField()
+    priority = serializers.IntegerField()
+    note = serializers.CharField(allow_null=True)
+    created_at = serializers.DateTimeField(allow_null=True)
+    subject_type = serializers.ChoiceField(choices=Grant.SubjectType.choices)
+    group_id = serializers.UUIDField(allow_null=True)
+    group_name = serializers.CharField(allow_null=True)
+    member = serializers.CharField(allow_null=True, help_text="How the tenant is in that group: name or e-mail.")
+    verdict = serializers.ChoiceField(choices=["decides", "outranked"])
+    why = serializers.CharField()
+
+
+class PayloadSerializer(ResponseSerializer):
+    id = serializers.CharField()
+    name = serializers.CharField()
+
+
+class AccessSerializer(ResponseSerializer):
+    """Whether a tenant may use something, and why."""
+
+    tenant = serializers.CharField()
+    type = serializers.ChoiceField(choices=Grant.PayloadType.choices)
+    payload = PayloadSerializer()
+    decision = serializers.ChoiceField(choices=Grant.Access.choices)
+    reason = serializers.CharField()
+    winner = ConsideredGrantSerializer(allow_null=True)
+    considered = ConsideredGrantSerializer(many=True, help_text="Every grant that meets the tenant, in order.")
+    cuts = serializers.ListField(child=serializers.CharField(), help_text="What decides after the grants.")
+    preview = serializers.BooleanField()
 
 
 class EffectiveContractSerializer(ResponseSerializer):

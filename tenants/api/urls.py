@@ -16,5 +16,6 @@ urlpatterns = [
     path("tenants/<str:name>/resume", TenantViewSet.as_view({"post": "resume"})),
     path("tenants/<str:name>/sync", TenantViewSet.as_view({"post": "sync"})),
     path("tenants/<str:name>/datasets", TenantViewSet.as_view({"get": "datasets", "put": "datasets"})),
+    path("tenants/<str:name>/access", TenantViewSet.as_view({"get": "access", "post": "access"})),
     path("tenants/<str:name>/effective-contract", TenantViewSet.as_view({"get": "effective_contract"})),
 ]

@@ -1,7 +1,9 @@
 """The tenants API: parse, call one service, answer."""
 
+from dataclasses import replace
 from functools import partial
 
+from django.db import transaction
 from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
@@ -10,9 +12,14 @@ from opencrane.api import params
 from opencrane.api.keyset import next_link
 from opencrane.api.responses import check_if_match, is_not_modified, json_response
 from opencrane.api.viewsets import ApiRequest
+from opencrane.errors import InvalidError
 from operations.api.dualwritten import DualWrittenViewSet
+from policies.models import Grant
 from tenants import selectors
+from tenants.access import Preview, explain_access, unsaved_grant
 from tenants.api.serializers import (
+    AccessPreviewSerializer,
+    AccessSerializer,
     CreateTenantSerializer,
     DatasetsSerializer,
     EffectiveContractSerializer,
@@ -22,6 +29,7 @@ from tenants.api.serializers import (
     TenantStatusSerializer,
     UpdateTenantSerializer,
 )
+from tenants.contract import effective_contract
 from tenants.models import Phase
 from tenants.presentation import tenant_detail
 from tenants.services import datasets, lifecycle
@@ -129,11 +137,48 @@ class TenantViewSet(DualWrittenViewSet):
     @action(detail=True, methods=["get"], url_path="effective-contract")
     def effective_contract(self, request: ApiRequest, name: str) -> HttpResponse:
         """What the tenant may see and call right now; poll it with If-None-Match."""
-        contract = selectors.effective_contract(selectors.tenant_named(name))
+        contract = effective_contract(selectors.tenant_named(name))
         headers = {"ETag": f'"{contract["contractId"]}"'}
         if is_not_modified(request, headers["ETag"]):
             return HttpResponse(status=304, headers=headers)
         return json_response(contract, headers=headers)
+
+    @extend_schema(
+        methods=["GET"],
+        parameters=[
+            OpenApiParameter("type", str, enum=Grant.PayloadType.values, required=True),
+            OpenApiParameter(
+                "payload",
+                str,
+                required=True,
+                description="An MCP server's id or name; the name of a dataset; a bundle's id.",
+            ),
+        ],
+        responses={200: AccessSerializer},
+    )
+    @extend_schema(methods=["POST"], request=AccessPreviewSerializer, responses={200: AccessSerializer})
+    @action(detail=True, methods=["get", "post"])
+    def access(self, request: ApiRequest, name: str) -> HttpResponse:
+        """Why a tenant may, or may not, use something. POST looks at a change of grants without making it."""
+        tenant = selectors.tenant_named(name)
+        if request.method == "POST":
+            asked = self.parsed_body(AccessPreviewSerializer)
+            payload_type, payload = asked["type"], asked["payload"]
+            preview = Preview(without=asked.get("without") or ())
+            if asked.get("grant"):
+                with transaction.atomic():
+                    grant = unsaved_grant(asked["grant"], payload_type=payload_type, payload=payload)
+                preview = replace(preview, grant=grant)
+            return json_response(
+                explain_access(tenant=tenant, payload_type=payload_type, payload=payload, preview=preview)
+            )
+        payload_type = params.choice(request, "type", Grant.PayloadType.values) or ""
+        payload = params.text(request, "payload", max_length=253) or ""
+        given = {"type": payload_type, "payload": payload}
+        missing = {key: ["This parameter is required."] for key, value in given.items() if not value}
+        if missing:
+            raise InvalidError(fields=missing)
+        return json_response(explain_access(tenant=tenant, payload_type=payload_type, payload=payload))
 
     # -- parts ------------------------------------------------------------------------------------------------------
 

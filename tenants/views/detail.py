@@ -16,6 +16,7 @@ from opencrane.errors import InvalidError
 from operations import audit_reading
 from operations.audit_pages import AuditFilter
 from tenants import selectors
+from tenants.contract import effective_contract
 from tenants.errors import TenantNotFoundError
 from tenants.models import Tenant
 from tenants.presentation import tenant_detail
@@ -73,7 +74,7 @@ class TenantPage(ConsolePage):
         }
 
     def _contract(self, tenant: Tenant) -> dict[str, Any]:
-        contract = selectors.effective_contract(tenant)
+        contract = effective_contract(tenant)
         return {"contract": contract, "json": pretty_json(contract)}
 
     def _sync(self, tenant: Tenant) -> dict[str, Any]:
