@@ -224,7 +224,7 @@ def test_an_empty_list_teaches(admin: Client) -> None:
         ("/admin/tenants/", 5),
         ("/admin/tenants/t0001/", 5),
         ("/admin/tenants/t0001/?tab=spec", 4),
-        ("/admin/tenants/t0001/?tab=contract", 5),
+        ("/admin/tenants/t0001/?tab=contract", 12),
         ("/admin/tenants/t0001/?tab=sync", 6),
         ("/admin/tenants/t0001/?tab=audit", 5),
         ("/admin/tenants/t0001/edit/", 3),

@@ -77,9 +77,8 @@ def test_errors_stand_at_their_fields_and_nothing_is_lost(admin: Client) -> None
                   "Neither JSON nor", "Has to be a Kubernetes quantity"):  # fmt: skip
         assert error in told(answer)
     assert 'value="nope"' in told(answer)
-    answer = admin.post(
-        "/admin/new-tenant/", form(name="taken", displayName="X", email="x@example.com", policyRef="nil")
-    )
+    values = form(name="taken", displayName="X", email="x@example.com")
+    answer = admin.post("/admin/new-tenant/", values | {"policyRef": "nil"})
     assert answer.status_code == 422
     assert "There is no access policy named nil." in told(answer)
     answer = admin.post("/admin/new-tenant/", values)
