@@ -23,7 +23,10 @@ PRODUCT = (
 )  # fmt: skip
 # Read by Django or by a shell, and fixed by the image.
 NOT_SETTINGS = {"DJANGO_SETTINGS_MODULE"}
-READERS = {"text", "secret", "required_secret", "boolean", "integer", "choice", "words", "url", "get", "setdefault"}
+READERS = {
+    "text", "secret", "required_secret", "boolean", "integer", "choice", "words", "url", "workloads", "get",
+    "setdefault",
+}  # fmt: skip
 
 
 def text_of(name: str) -> str:
