@@ -41,19 +41,31 @@ def object_lock(kind: str, what: object, *, wait_seconds: float = 0) -> Iterator
             _release(key)
 
 
+class _Held:
+    """A thread's connection; closes it when the thread ends, so that nothing is left to the garbage collector."""
+
+    def __init__(self) -> None:
+        self.connection = own_connection()
+
+    def __del__(self) -> None:
+        made: psycopg.Connection[Any] | None = getattr(self, "connection", None)
+        if made is not None:
+            made.close()
+
+
 def close_lock_connection() -> None:
     """Close this thread's connection, and with it every lock it holds."""
-    lock_connection: psycopg.Connection[Any] | None = getattr(_local, "connection", None)
-    _local.connection = None
-    if lock_connection is not None:
-        lock_connection.close()
+    held: _Held | None = getattr(_local, "held", None)
+    _local.held = None
+    if held is not None:
+        held.connection.close()
 
 
 def _connection() -> psycopg.Connection[Any]:
-    lock_connection: psycopg.Connection[Any] | None = getattr(_local, "connection", None)
-    if lock_connection is None or lock_connection.closed:
-        lock_connection = _local.connection = own_connection()
-    return lock_connection
+    held: _Held | None = getattr(_local, "held", None)
+    if held is None or held.connection.closed:
+        held = _local.held = _Held()
+    return held.connection
 
 
 def _acquire(key: int, wait_seconds: float) -> bool:

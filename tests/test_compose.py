@@ -173,6 +173,7 @@ class Composed:
         self.file = compose()
         self.logs: dict[str, Path] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.done: set[str] = set()
         self._copy_application()
         self._make_secrets(database_url)
 
@@ -265,11 +266,37 @@ class Composed:
     def said(self, service: str, text: str) -> Callable[[], bool]:
         return lambda: text in self.logs[service].read_text(encoding="utf-8", errors="replace")
 
-    def require(self, *services: str) -> None:
-        """Skip the test when the earlier ones that start these were not selected."""
-        absent = [service for service in services if service not in self.processes]
-        if absent:
-            pytest.skip(f"{', '.join(absent)} not running: select the whole class")
+    def need(self, *services: str) -> None:
+        """Have services running and ready, and before them what the file says they depend on."""
+        for service in services:
+            if service in self.processes or service in self.done:
+                continue
+            self.need(*(set(self.file["services"][service].get("depends_on", {})) - {"postgres"}))
+            if service == "migrate":
+                self.need("valkey")  # The file need not say so: nothing is sent to the broker yet.
+                result = self.run(service)
+                assert result.returncode == 0, result.stdout + result.stderr
+                self.done.add(service)
+                continue
+            self.start(service, *(self.valkey() if service == "valkey" else ()))
+            self.wait(service, self.readiness(service))
+
+    def readiness(self, service: str) -> Callable[[], bool]:
+        """What tells that a started service serves: its health check, or its first words."""
+        words = {"valkey": "Ready to accept connections", "projector": "projecting tenants"}
+        if service in words:
+            return self.said(service, words[service])
+        return lambda: self.is_healthy(service)
+
+    def valkey(self) -> tuple[list[str], Path]:
+        """The broker's command with the embedded program, and its data folder."""
+        from devstack.valkey import binary
+
+        data = self.folder / "valkey-data"
+        data.mkdir(exist_ok=True)
+        program, *options = self.command("valkey")
+        assert program == "valkey-server"
+        return [str(binary()), *options, "--port", str(self.valkey_port), "--bind", "127.0.0.1"], data
 
     def wait(self, service: str, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + SECONDS
@@ -329,7 +356,7 @@ def composed(tmp_path_factory: pytest.TempPathFactory, cluster_namespace: str, d
 @pytest.mark.stack
 @pytest.mark.xdist_group("compose")
 class TestCommands:
-    """In the order of the file's own dependencies; later ones build on earlier ones."""
+    """In the order of the file's own dependencies; each test starts what it needs and is not there yet."""
 
     def test_secrets_are_made_once_and_closed_to_others(self, composed: Composed) -> None:
         before = {path.name: path.read_bytes() for path in composed.secrets.iterdir()}
@@ -350,15 +377,7 @@ class TestCommands:
         assert (composed.app / "staticfiles" / "admin").is_dir()
 
     def test_valkey_starts_as_written(self, composed: Composed) -> None:
-        from devstack.valkey import binary
-
-        data = composed.folder / "valkey-data"
-        data.mkdir()
-        program, *options = composed.command("valkey")
-        assert program == "valkey-server"
-        options += ["--port", str(composed.valkey_port), "--bind", "127.0.0.1"]
-        composed.start("valkey", [str(binary()), *options], cwd=data)
-        composed.wait("valkey", composed.said("valkey", "Ready to accept connections"))
+        composed.need("valkey")
         import redis
 
         client = redis.Redis.from_url(composed.secret("redis_url"))
@@ -371,6 +390,7 @@ class TestCommands:
 
     @pytest.mark.skipif(not (shutil.which("valkey-cli") or shutil.which("redis-cli")), reason="no valkey-cli here")
     def test_valkey_health_check(self, composed: Composed, tmp_path: Path) -> None:
+        composed.need("valkey")
         tool = shutil.which("valkey-cli") or shutil.which("redis-cli")
         check = composed.file["services"]["valkey"]["healthcheck"]["test"][1]
         wrapper = tmp_path / "valkey-cli"
@@ -402,41 +422,33 @@ class TestCommands:
         assert known <= {line.split("\t")[0] for line in described.splitlines()}
 
     def test_migrate_prepares_an_empty_database_and_can_run_again(self, composed: Composed) -> None:
-        composed.require("valkey")
+        composed.need("valkey")
         for _ in range(2):
             result = composed.run("migrate")
             assert result.returncode == 0, result.stdout + result.stderr
+            composed.done.add("migrate")
             for secret in ("api_token", "admin_password", "postgres_password"):
                 assert composed.secret(secret) not in result.stdout + result.stderr
         assert "installed accesspolicies.opencrane.io" in result.stdout
 
     def test_web_is_healthy_and_ready(self, composed: Composed) -> None:
-        composed.require("valkey")
-        composed.start("web")
-        composed.wait("web", lambda: composed.is_healthy("web"))
+        composed.need("web")
         status, answer = composed.request("GET", "/readyz")
         assert (status, answer["status"]) == (200, "ready")
         assert composed.request("GET", "/api/v1/auth/me")[1]["role"] == "admin"
 
     def test_workers_and_beat_pass_their_health_check(self, composed: Composed) -> None:
-        composed.require("web")
         for service in ("worker", "jobs", "beat"):
-            assert not composed.is_healthy(service)
-            composed.start(service)
-        for service in ("worker", "jobs", "beat"):
-            composed.wait(service, lambda service=service: composed.is_healthy(service))  # type: ignore[misc]
+            assert service in composed.processes or not composed.is_healthy(service)
+            composed.need(service)
+            assert composed.is_healthy(service)
 
     def test_beat_sends_its_tasks(self, composed: Composed) -> None:
-        composed.require("beat")
+        composed.need("beat")
         composed.wait("beat", composed.said("beat", "cluster.sweep"))
 
-    def test_the_projector_follows(self, composed: Composed) -> None:
-        composed.require("web")
-        composed.start("projector")
-        composed.wait("projector", composed.said("projector", "projecting tenants"))
-
     def test_a_tenant_reaches_the_cluster_and_its_status_comes_back(self, composed: Composed) -> None:
-        composed.require("worker", "projector")
+        composed.need("web", "worker", "projector")
         body = {"name": "composed", "displayName": "Composed", "email": "composed@example.com"}
         assert composed.request("POST", "/api/v1/tenants", body) == (201, {"name": "composed", "status": "created"})
         client = cluster_client()
@@ -448,12 +460,12 @@ class TestCommands:
         composed.wait("projector", lambda: composed.request("GET", "/api/v1/tenants/composed")[1]["phase"] == "Running")
 
     def test_repair_runs_in_the_jobs_worker(self, composed: Composed) -> None:
-        composed.require("jobs")
+        composed.need("web", "jobs")
         status, report = composed.request("POST", "/api/v1/tenants/repair?dryRun=false")
         assert (status, report["mode"]) == (200, "apply")
 
     def test_everything_stops_when_asked(self, composed: Composed) -> None:
-        composed.require("projector")
+        composed.need("projector", "beat", "jobs", "worker", "web", "valkey")
         for service in ("projector", "beat", "jobs", "worker", "web", "valkey"):
             began = time.monotonic()
             status = composed.stop(service)
