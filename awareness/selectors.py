@@ -78,9 +78,14 @@ _ITEM = """'{"tenant":"' || name || '","lastSeenAt":'
     || ',"expectedContractVersion":' || CASE WHEN is_promoted THEN %(promoted_json)s ELSE %(stable_json)s END
     || ',"participating":' || participating::text || ',"drifted":' || drifted::text
     || ',"policyViolations":' || violations || ',"severity":"' || severity || '"}'"""
-_COUNTS = """count(*), count(*) FILTER (WHERE participating), count(*) FILTER (WHERE drifted),
-    count(*) FILTER (WHERE severity = 'critical'), count(*) FILTER (WHERE severity = 'warning')"""
+_COUNTS = (
+    "count(*), count(*) FILTER (WHERE participating), count(*) FILTER (WHERE drifted), "
+    "count(*) FILTER (WHERE severity = 'critical'), count(*) FILTER (WHERE severity = 'warning')"
+)
 _COUNTED = ("total", "participating", "drifted", "critical", "warning")
+_COUNTS_JSON = " || ',' || ".join(
+    f"""'"{name}":' || {count}""" for name, count in zip(_COUNTED, _COUNTS.split(", "), strict=True)
+)
 
 
 def _parameters(rollout: Rollout) -> dict[str, Any]:
@@ -99,6 +104,11 @@ def _parameters(rollout: Rollout) -> dict[str, Any]:
     }
 
 
+def _document(items: str) -> str:
+    """The whole report as one text. Putting it together here would copy two megabytes more than once."""
+    return f"""'{{' || {_COUNTS_JSON} || ',"tenants":[' || coalesce({items}, '') || ']}}'"""
+
+
 def participation_report(severity: str | None, page: Page) -> tuple[bytes, str]:
     """The report as JSON text, and the cursor of the next page, or empty; two queries.
 
@@ -112,20 +122,20 @@ def participation_report(severity: str | None, page: Page) -> tuple[bytes, str]:
         values["after"] = keys[0]
     judged = _judged(order="ORDER BY t.name")
     if page.limit is None:
-        sql = f"SELECT {_COUNTS}, string_agg({_ITEM}, ',') FILTER (WHERE {chosen}), NULL FROM {judged}"  # noqa: S608
+        items = f"string_agg({_ITEM}, ',') FILTER (WHERE {chosen})"
+        sql = f"SELECT {_document(items)}, NULL FROM {judged}"  # noqa: S608
     else:
         # The names of the page, and of the one after it.
         values["limit"], values["more"] = page.limit, page.limit + 1
+        items = f"(SELECT string_agg({_ITEM}, ',') FROM (SELECT * FROM page LIMIT %(limit)s) AS shown)"  # noqa: S608
         sql = f"""WITH judged AS MATERIALIZED (SELECT * FROM {judged}),
             page AS (SELECT * FROM judged WHERE {chosen} ORDER BY name LIMIT %(more)s)
-            SELECT {_COUNTS}, (SELECT string_agg({_ITEM}, ',') FROM (SELECT * FROM page LIMIT %(limit)s) AS shown),
-                (SELECT array_agg(name) FROM page) FROM judged"""  # noqa: S608
+            SELECT {_document(items)}, (SELECT array_agg(name) FROM page) FROM judged"""  # noqa: S608
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
-        *counts, tenants, names = cursor.fetchone()
-    head = ",".join(f'"{name}":{number}' for name, number in zip(_COUNTED, counts, strict=True))
+        body, names = cursor.fetchone()
     has_more = page.limit is not None and len(names or ()) > page.limit
-    return f'{{{head},"tenants":[{tenants or ""}]}}'.encode(), BY_NAME.encode([names[-2]]) if has_more else ""
+    return body.encode(), BY_NAME.encode([names[-2]]) if has_more else ""
 
 
 def participation_counts() -> dict[str, int]:
