@@ -267,6 +267,9 @@ def test_each_kind_of_trouble_has_its_severity(api: ApiClient, django_assert_num
     assert len(report(api, "?severity=warning")["tenants"]) == 3
     assert api.get(f"{REPORT}?severity=bad").status_code == 400
     assert selectors.participation_counts() == counts
+    metrics = api.get("/metrics").content.decode()
+    for line in ('{severity="ok"} 3.0', '{severity="warning"} 3.0', '{severity="critical"} 1.0', "_drifted 1.0"):
+        assert f"\nopencrane_participation{line}\n" in metrics
 
 
 @pytest.mark.django_db
