@@ -320,6 +320,15 @@ class Composed:
         except urllib.error.HTTPError as exc:
             return exc.code, json.loads(exc.read())
 
+    def metrics(self) -> str:
+        """What the web process tells Prometheus."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/metrics",
+            headers={"Authorization": f"Bearer {self.secret('api_token')}"},
+        )
+        with urllib.request.urlopen(request, timeout=40) as response:  # noqa: S310
+            return str(response.read(), "utf-8")
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -444,8 +453,11 @@ class TestCommands:
             assert composed.is_healthy(service)
 
     def test_beat_sends_its_tasks(self, composed: Composed) -> None:
-        composed.need("beat")
-        composed.wait("beat", composed.said("beat", "cluster.sweep"))
+        composed.need("web", "worker", "beat")
+        # What workers have run is in the metrics; nothing but beat asks for a sweep.
+        composed.wait(
+            "beat", lambda: 'opencrane_task_runs_total{outcome="success",task="cluster.sweep"}' in composed.metrics()
+        )
 
     def test_a_tenant_reaches_the_cluster_and_its_status_comes_back(self, composed: Composed) -> None:
         composed.need("web", "worker", "projector")
