@@ -135,9 +135,17 @@ class InternalViewSet(ApiViewSet):
     audience: ClassVar[str] = CONTROL_PLANE
 
     @property
+    def caller(self) -> ClusterCaller:
+        """Who is calling."""
+        caller = self.request.auth
+        if not isinstance(caller, ClusterCaller):
+            raise ForbiddenError
+        return caller
+
+    @property
     def tenant_id(self) -> UUID:
         """Whose pod is calling; only where pods call."""
-        caller = self.request.auth
-        if not isinstance(caller, ClusterCaller) or caller.tenant_id is None:
+        tenant_id = self.caller.tenant_id
+        if tenant_id is None:
             raise ForbiddenError("This is for pods of tenants.")
-        return caller.tenant_id
+        return tenant_id

@@ -17,8 +17,7 @@ class InternalContractViewSet(InternalViewSet):
     @extend_schema(exclude=True)
     def show(self, request: ApiRequest, tenant: str) -> HttpResponse:
         """As the API gives it; any name but the pod's own is refused alike, whether there is such a tenant or not."""
-        caller = self.request.auth
-        if caller is None or tenant != caller.name:
+        if tenant != self.caller.name:
             raise ForbiddenError("A pod may read the contract of its own tenant only.")
         contract = effective_contract(selectors.tenant_named(tenant))
         headers = {"ETag": f'"{contract["contractId"]}"'}
