@@ -27,11 +27,12 @@ WITH page AS MATERIALIZED (
 ), granted AS (
     SELECT r.payload_id, json_agg(json_build_object('id', r.id, 'payloadId', r.payload_id, 'scope', r.scope,
         'subjectType', r.subject_type, 'subjectId', coalesce(r.group_id::text, r.tenant_id::text, r."user"),
-        'subjectName', coalesce(g.name, t.name, r."user"), 'access', r.access, 'priority', r.priority,
+        'subjectName', coalesce(g.name,
+            (SELECT t.name FROM tenants_tenant t WHERE t.id = r.tenant_id), r."user"),
+        'access', r.access, 'priority', r.priority,
         'note', nullif(r.note, ''), 'createdAt', {_TIME.format(column="r.created_at")})
         ORDER BY r.priority DESC, (r.access = 'deny') DESC, r.created_at DESC, r.id) AS list
     FROM policies_grant r LEFT JOIN policies_group g ON g.id = r.group_id
-    LEFT JOIN tenants_tenant t ON t.id = r.tenant_id
     WHERE r.payload_type = 'mcp-server' {{of_page}} GROUP BY r.payload_id
 ), known AS (
     SELECT c.server_id, json_agg({CREDENTIAL} ORDER BY c.created_at, c.id) AS list

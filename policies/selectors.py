@@ -171,7 +171,7 @@ def memberships_of(tenant: Tenant) -> dict[UUID, str]:
     """The groups a tenant is in, each with how: by its name or by its e-mail address."""
     found = GroupMember.objects.filter(Q(tenant=tenant) | Q(email=tenant.email.lower()))
     rows = found.order_by("-email").values_list("group_id", "tenant_id")
-    return {group_id: tenant.name if tenant_id else tenant.email for group_id, tenant_id in rows}
+    return {group_id: tenant.name if tenant_id is not None else tenant.email for group_id, tenant_id in rows}
 
 
 # -- groups -----------------------------------------------------------------------------------------------------------
