@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from cluster.kinds import Kind, Spec, same
 from cluster.models import ClusterHealth, Revision, SyncedModel
-from cluster.rows import fetch_one
+from cluster.rows import fetch_one, insert
 from cluster.wait import Write
 from opencrane.actor import Actor
 from opencrane.errors import ConflictError, UpstreamError
@@ -59,7 +59,7 @@ def created(kind: Kind[RowT], row: RowT, *, actor: Actor) -> Write:
     row.generation = 1
     row.observed_generation = 0
     spec = kind.spec(row)
-    row.save(force_insert=True)
+    insert(row)
     return _note(kind, row, Revision.Action.CREATE, list(kind.fields), {}, spec, actor)
 
 
@@ -146,15 +146,17 @@ def _wake(row: SyncedModel) -> None:
 def _note(
     kind: Kind[Any], row: SyncedModel, action: str, fields: list[str], before: Spec, after: Spec, actor: Actor
 ) -> Write:
-    Revision.objects.create(
-        kind=kind.name,
-        object_id=row.pk,
-        generation=row.generation,
-        action=action,
-        fields=fields,
-        before=before,
-        after=after,
-        actor=actor.as_json(),
+    insert(
+        Revision(
+            kind=kind.name,
+            object_id=row.pk,
+            generation=row.generation,
+            action=action,
+            fields=fields,
+            before=before,
+            after=after,
+            actor=actor.as_json(),
+        )
     )
     write = Write(kind.name, row.pk, row.generation)
     enqueue_on_commit(SYNC_TASK, kind.name, str(row.pk))

@@ -447,7 +447,7 @@ def _settle(
     states = dict.fromkeys(sorted(confirmed), Outcome.State.CONFIRMED.value)
     states |= dict.fromkeys(sorted(rejected), Outcome.State.REJECTED.value)
     refused = [number in rejected for number in states]
-    values = {
+    values: dict[str, Any] = {
         "kind": kind.name,
         "id": row.pk,
         "generations": list(states),

@@ -146,8 +146,8 @@ def repair_one(kind: Kind[Any], name: str, *, actor: Actor) -> Entry:
 def _write(kind: Kind[Any], name: str, live: KubeObject, spec: Spec, actor: Actor) -> Entry:
     row = locked_row(kind, name)
     if row is None:
-        object_id = row_id_of(live)
-        if Tombstone.objects.filter(object_id=_uuid(object_id)).exists():
+        object_id = _uuid(row_id_of(live))
+        if object_id is not None and Tombstone.objects.filter(object_id=object_id).exists():
             return Entry(name, "skipped", "its row was just deleted; the resource is being removed")
         row = _new_row(kind, name, object_id)
         kind.assign(row, dict.fromkeys(kind.fields) | spec)
@@ -175,12 +175,11 @@ def _write(kind: Kind[Any], name: str, live: KubeObject, spec: Spec, actor: Acto
     return Entry(name, "updated", "the custom resource wins", mismatch.fields, mismatch.differences)
 
 
-def _new_row(kind: Kind[Any], name: str, object_id: str) -> SyncedModel:
+def _new_row(kind: Kind[Any], name: str, object_id: UUID | None) -> SyncedModel:
     """A row for an orphaned resource. One that carries a row id gets it back: usage and audit refer to it."""
-    known = _uuid(object_id)
-    if known is None or kind.model._default_manager.filter(pk=known).exists():
+    if object_id is None or kind.model._default_manager.filter(pk=object_id).exists():
         return kind.model(name=name)
-    return kind.model(pk=known, name=name)
+    return kind.model(pk=object_id, name=name)
 
 
 def _adopt(row: SyncedModel, live: KubeObject, spec: Spec) -> None:

@@ -1,13 +1,14 @@
-"""Rows by primary key or name without the ORM's query compiler, which costs more than these queries take.
+"""Single rows without the ORM's query compiler, which costs more than these statements take.
 
-For the few reads that every write goes through; everything else uses querysets.
+For the few statements that every write goes through; everything else uses querysets.
 """
 
 from functools import cache
 from typing import Any, TypeVar
 
 from django.db import connection
-from django.db.models import Field, Model
+from django.db.models import Field, GeneratedField, Model
+from django.db.models.expressions import DatabaseDefault
 
 ModelT = TypeVar("ModelT", bound=Model)
 
@@ -43,3 +44,36 @@ def fetch_one(model: type[ModelT], condition: str, *params: Any) -> ModelT | Non
     """The first instance, or None."""
     found = fetch(model, condition, *params)
     return found[0] if found else None
+
+
+@cache
+def _writable(model: type[Model]) -> tuple[list[Field[Any, Any]], list[Field[Any, Any]]]:
+    """Fields to insert, and fields that PostgreSQL may fill in."""
+    concrete = model._meta.concrete_fields
+    filled = [f for f in concrete if isinstance(f, GeneratedField) or f.has_db_default() or f.db_returning]
+    return [f for f in concrete if not isinstance(f, GeneratedField)], filled
+
+
+def insert(row: Model) -> None:
+    """INSERT one instance; what PostgreSQL fills in (keys, defaults, generated columns) is set on it.
+
+    Raises:
+        IntegrityError: a constraint refuses it; the transaction is broken then.
+    """
+    fields, filled = _writable(type(row))
+    columns, marks, params = [], [], []
+    for field in fields:
+        value = field.pre_save(row, add=True)
+        if isinstance(value, DatabaseDefault) or (value is None and field.primary_key):
+            continue
+        columns.append(f'"{field.column}"')
+        marks.append("%s")
+        params.append(field.get_db_prep_save(value, connection))
+    returned = ", ".join(f'"{field.column}"' for field in filled)
+    statement = f'INSERT INTO "{row._meta.db_table}" ({", ".join(columns)}) VALUES ({", ".join(marks)})'  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(f"{statement} RETURNING {returned}" if returned else statement, params)
+        values = cursor.fetchone() if returned else ()
+    for field, value in zip(filled, values, strict=True):
+        setattr(row, field.attname, value)
+    row._state.adding, row._state.db = False, connection.alias

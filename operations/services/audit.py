@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from cluster.rows import insert
 from opencrane.actor import Actor
 from opencrane.masking import mask, mask_text
 from operations.models import AuditEntry
@@ -60,14 +61,19 @@ def record(
         before=before,
         after=after,
     )
-    record_many([change], actor=actor)
+    _require_transaction()
+    insert(_entry(change, actor))
 
 
 def record_many(changes: Sequence[Change], *, actor: Actor) -> None:
     """Insert one entry for each change, in their order and in one statement; otherwise as `record`."""
+    _require_transaction()
+    AuditEntry.objects.bulk_create([_entry(change, actor) for change in changes], batch_size=1000)
+
+
+def _require_transaction() -> None:
     if not transaction.get_connection().in_atomic_block:
         raise transaction.TransactionManagementError("An audit entry needs the transaction of the change it records.")
-    AuditEntry.objects.bulk_create([_entry(change, actor) for change in changes], batch_size=1000)
 
 
 def _entry(change: Change, actor: Actor) -> AuditEntry:
