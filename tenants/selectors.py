@@ -12,7 +12,7 @@ from cluster.models import DriftFinding, Outcome, Revision
 from cluster.rows import fetch_one
 from opencrane.api.keyset import Keyset, Page
 from tenants.errors import TenantNotFoundError
-from tenants.models import DatasetMembership, Phase, Tenant
+from tenants.models import Phase, Tenant
 
 NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="tenants")
 SYNC_STATES = ("synced", "waiting", "failing", "deleting")
@@ -132,12 +132,13 @@ def cluster_tenant_exists(name: str) -> bool:
 def datasets_of(tenant_id: UUID) -> dict[str, list[str]]:
     """The four sorted lists of datasets that a tenant may read."""
     lists: dict[str, list[str]] = {"org": list(ORG_DATASETS), "team": [], "project": [], "personal": []}
-    for scope, dataset in (
-        DatasetMembership.objects.filter(tenant_id=tenant_id)
-        .order_by("scope", "dataset")
-        .values_list("scope", "dataset")
-    ):
-        lists[scope].append(dataset)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT scope, dataset FROM tenants_datasetmembership WHERE tenant_id = %s ORDER BY scope, dataset",
+            [tenant_id],
+        )
+        for scope, dataset in cursor.fetchall():
+            lists[scope].append(dataset)
     return lists
 
 
