@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -351,3 +351,37 @@ def test_a_report_that_comes_while_its_tenant_goes_leaves_nothing_behind() -> No
     with pytest.raises(TenantNotFoundError):
         participation.record_participation(tenant_id=anna.pk, event=values)
     assert not ParticipationEvent.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_reports_that_race_with_the_deletion_leave_nothing_behind() -> None:
+    for turn in range(5):
+        anna = make_tenant(f"anna-{turn}")
+        if turn % 2:
+            seen(anna)
+        barrier = threading.Barrier(5)
+
+        def report_on(tenant_id: uuid.UUID, barrier: threading.Barrier = barrier) -> None:
+            try:
+                barrier.wait(30)
+                for _ in range(50):
+                    values = {"kind": "heartbeat", "idempotency_key": str(uuid.uuid4())}
+                    participation.record_participation(tenant_id=tenant_id, event=values)
+            except TenantNotFoundError:
+                pass
+            finally:
+                connection.close()
+
+        threads = [threading.Thread(target=report_on, args=(anna.pk,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        barrier.wait(30)
+        # As the sync engine does it once the resource is gone.
+        with transaction.atomic():
+            row = Tenant.objects.select_for_update().get(pk=anna.pk)
+            TENANT.on_deleted(row, None)
+            row.delete()
+        for thread in threads:
+            thread.join(60)
+    assert not ParticipationEvent.objects.exists()
+    assert not Participation.objects.exists()
