@@ -20,6 +20,7 @@ from cluster.resources import CRDS, NAMESPACES, TENANTS
 from opencrane.celery import app as celery_app
 from tenants.models import Tenant
 from tests.cluster.kube import Kubectl
+from tests.cluster.pods import made_namespaces
 
 ANNA: dict[str, Any] = {"name": "anna", "displayName": "Anna", "email": "anna@example.com"}
 
@@ -112,9 +113,10 @@ def own_cluster(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _namespace_goes_with_the_session(request: pytest.FixtureRequest) -> Iterator[None]:
+def _namespace_goes_with_the_session() -> Iterator[None]:
     """On a cluster that is not thrown away after the tests, leave nothing behind."""
     yield
     if os.environ.get("OPENCRANE_TEST_NAMESPACE") and os.environ.get("KUBECONFIG"):
         reset_cluster_client()
-        cluster_client().request("DELETE", NAMESPACES.path("", django_settings.NAMESPACE))
+        for name in (django_settings.NAMESPACE, *made_namespaces):
+            cluster_client().request("DELETE", NAMESPACES.path("", name))

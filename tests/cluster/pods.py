@@ -11,8 +11,13 @@ from tenants.models import Tenant
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount", namespaced=True)
 
 
+# Namespaces that tests have made beyond their own; the session deletes them at its end.
+made_namespaces: set[str] = set()
+
+
 def make_namespace(name: str) -> None:
     client = cluster_client()
+    made_namespaces.add(name)
     if client.get(NAMESPACES, name) is None:
         client.request(
             "POST", NAMESPACES.path(""), body={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}

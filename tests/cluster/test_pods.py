@@ -93,10 +93,12 @@ def test_only_the_tenants_own_account_in_its_own_namespace_speaks_for_it(anna: T
 
 
 def test_the_pod_of_a_cluster_tenant_lives_in_the_bound_namespace(anna: Tenant) -> None:
-    Tenant.objects.filter(pk=anna.pk).update(cluster_tenant_ref="acme")
-    make_namespace("opencrane-acme")
+    customer = f"for-{cluster_client().namespace}"
+    bound_namespace = f"opencrane-{customer}"
+    Tenant.objects.filter(pk=anna.pk).update(cluster_tenant_ref=customer)
+    make_namespace(bound_namespace)
     assert ApiClient(token_of("openclaw-anna")).get(OWN).status_code == 401
-    bound = ApiClient(token_of("openclaw-anna", namespace="opencrane-acme"))
+    bound = ApiClient(token_of("openclaw-anna", namespace=bound_namespace))
     assert bound.get(OWN).status_code == 200
     Tenant.objects.filter(pk=anna.pk).update(cluster_tenant_ref="")
     assert bound.get(OWN).status_code == 401
