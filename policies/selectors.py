@@ -170,8 +170,8 @@ def policies_for(tenant: Tenant) -> list[tuple[str, dict[str, Any]]]:
 def memberships_of(tenant: Tenant) -> dict[UUID, str]:
     """The groups a tenant is in, each with how: by its name or by its e-mail address."""
     found = GroupMember.objects.filter(Q(tenant=tenant) | Q(email=tenant.email.lower()))
-    rows = found.order_by("-email").values_list("group_id", "tenant_id")
-    return {group_id: tenant.name if tenant_id is not None else tenant.email for group_id, tenant_id in rows}
+    rows = found.order_by("-email").values_list("group_id", "email")
+    return {group_id: tenant.email if email else tenant.name for group_id, email in rows}
 
 
 # -- groups -----------------------------------------------------------------------------------------------------------
