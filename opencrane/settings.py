@@ -126,6 +126,8 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_HSTS_SECONDS = env.integer("OPENCRANE_HSTS_SECONDS", 365 * 24 * 3600 if IS_PRODUCTION else 0, minimum=0)
 X_FRAME_OPTIONS = "DENY"
+# Lists of grants are edited as a whole, seven inputs to a row.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 40_000
 CSRF_FAILURE_VIEW = "opencrane.api.errors.handle_csrf_failure"
 # Pages and metrics are not for the world; see opencrane/health.py.
 METRICS_PUBLIC = env.boolean("OPENCRANE_METRICS_PUBLIC", False)

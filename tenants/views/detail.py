@@ -17,6 +17,7 @@ from operations import audit_reading
 from operations.audit_pages import AuditFilter
 from tenants import selectors
 from tenants.contract import effective_contract
+from tenants.contract_reasons import contract_reasons
 from tenants.errors import TenantNotFoundError
 from tenants.models import Tenant
 from tenants.presentation import tenant_detail
@@ -75,7 +76,7 @@ class TenantPage(ConsolePage):
 
     def _contract(self, tenant: Tenant) -> dict[str, Any]:
         contract = effective_contract(tenant)
-        return {"contract": contract, "json": pretty_json(contract)}
+        return {"contract": contract, "reasons": contract_reasons(tenant), "json": pretty_json(contract)}
 
     def _sync(self, tenant: Tenant) -> dict[str, Any]:
         return {

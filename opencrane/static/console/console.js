@@ -49,6 +49,23 @@
       });
       return;
     }
+    // Rows: [data-add-row="list"] adds a copy of the list's <template>, [data-remove-row] takes its [data-row] away.
+    const adder = event.target.closest("[data-add-row]");
+    if (adder) {
+      const blank = document.querySelector("#" + adder.dataset.addRow + " > template");
+      const row = blank.content.firstElementChild.cloneNode(true);
+      blank.before(row);
+      row.querySelector("input:not([type=hidden]), select").focus();
+      return;
+    }
+    const remover = event.target.closest("[data-remove-row]");
+    if (remover) {
+      const row = remover.closest("[data-row]");
+      const next = row.parentElement.closest("fieldset, form").querySelector("[data-add-row]");
+      row.remove();
+      if (next) { next.focus(); }
+      return;
+    }
     // A menu closes when something else is clicked.
     document.querySelectorAll("details.oc-menu[open]").forEach(function (menu) {
       if (!menu.contains(event.target)) { menu.open = false; }

@@ -1,0 +1,1 @@
+"""Console pages of MCP servers: read by selectors, act by services."""
