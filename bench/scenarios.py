@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from bench import awareness, machine, queries, seed
+from bench import access, awareness, machine, queries, seed
 from bench.client import Answer, Samples, Target, ask, at_once, one_by_one, timed
 from bench.figures import Figure, Results, Wanted, figure, heading, row
 from cluster.client import cluster_client
@@ -137,6 +137,7 @@ class Bench:
             self.fleet(self.plan.large)
             self.others_during_drift()
         awareness.measure(self)
+        access.measure(self)
         self.audit()
         self.console()
         self.results.memory["after"] = machine.memory_mib(self.pids, "web")
