@@ -1,5 +1,6 @@
 """What the engine has to know of a kind of object; each domain app registers its own."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -11,7 +12,7 @@ Spec = dict[str, Any]
 RowT = TypeVar("RowT", bound=SyncedModel)
 
 
-class Kind(Generic[RowT]):
+class Kind(ABC, Generic[RowT]):
     """A kind of object that is kept both as a row and as a custom resource.
 
     Attributes:
@@ -28,21 +29,21 @@ class Kind(Generic[RowT]):
 
     # -- rows and specs ---------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def spec(self, row: RowT) -> Spec:
         """The row's intent as a spec; unset fields are absent. Pure."""
-        raise NotImplementedError
 
+    @abstractmethod
     def assign(self, row: RowT, values: Mapping[str, Any]) -> None:
         """Set attributes from spec values; None or a missing attribute clears."""
-        raise NotImplementedError
 
+    @abstractmethod
     def validated(self, name: str, spec: Spec) -> Spec:
         """The part of a resource's spec that a row can hold, for repair.
 
         Raises:
             ValueError: the API would not accept such an object; the sentence says why.
         """
-        raise NotImplementedError
 
     def projected(self, resource: KubeObject) -> dict[str, Any]:
         """Domain columns that the projector copies from the resource's status, beyond `status` itself."""

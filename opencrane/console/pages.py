@@ -1,5 +1,6 @@
 """The base of console pages: asks the role table, renders on the skin's layout, and turns refusals into pages."""
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import structlog
@@ -69,7 +70,7 @@ class ConsolePage(View):
         return self.render(values, template="console/error.html", status=error.http_status)
 
 
-class ConsoleAction(ConsolePage):
+class ConsoleAction(ABC, ConsolePage):
     """A POST that calls one service and goes back to a page; a refusal is shown there."""
 
     http_method_names = ["post"]
@@ -81,13 +82,13 @@ class ConsoleAction(ConsolePage):
             tell_refusal(request, exc)
             return HttpResponseRedirect(self.back(**kwargs))
 
+    @abstractmethod
     def act(self, *args: Any, **kwargs: Any) -> str:
         """Do it; returns where to go."""
-        raise NotImplementedError
 
+    @abstractmethod
     def back(self, *args: Any, **kwargs: Any) -> str:
         """Where to go when it was refused."""
-        raise NotImplementedError
 
     def next_or(self, default: str) -> str:
         """The `next` that the form named, if it is a page of ours."""
