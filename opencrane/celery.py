@@ -9,6 +9,8 @@ import structlog
 from celery import Celery, bootsteps, signals
 from django.db import close_old_connections
 
+from opencrane.memory import settle_memory
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "opencrane.settings")
 
 HEARTBEAT_SECONDS = 10.0
@@ -21,6 +23,11 @@ app.autodiscover_tasks()
 @signals.setup_logging.connect
 def _keep_logging(**_kwargs: Any) -> None:
     """Settings have set up logging; with a receiver here Celery leaves it alone."""
+
+
+@signals.worker_process_init.connect
+def _settle(**_kwargs: Any) -> None:
+    settle_memory()
 
 
 @signals.task_prerun.connect

@@ -63,13 +63,23 @@ def impatient_options(timeout_seconds: float) -> dict[str, Any]:
     }
 
 
-@functools.cache
-def _load_tasks() -> None:
-    current_app.loader.import_default_modules()
+_loading = threading.Lock()
+_loaded = False
+
+
+def load_tasks() -> None:
+    """Import every task, once per process; whoever comes while that is under way waits for it."""
+    global _loaded  # noqa: PLW0603
+    if _loaded:
+        return
+    with _loading:
+        if not _loaded:
+            current_app.loader.import_default_modules()
+            _loaded = True
 
 
 def _send(task_name: str, args: tuple[str, ...], countdown: float | None) -> None:
-    _load_tasks()
+    load_tasks()
     task = current_app.tasks[task_name]
     if current_app.conf.task_always_eager:
         task.apply_async(args=args)

@@ -2,14 +2,24 @@
 
 import os
 from collections.abc import Iterable
+from importlib import import_module
 from typing import Any
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
+
+from opencrane.memory import settle_memory
+from opencrane.tasks import load_tasks
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "opencrane.settings")
 os.environ.setdefault("OPENCRANE_DATABASE_POOL", "true")
 
 _django = get_wsgi_application()
+
+# What has been loaded stays for ever: the collector need not look at it again and again. Views come with the URLs.
+import_module(settings.ROOT_URLCONF)
+load_tasks()
+settle_memory()
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

@@ -18,13 +18,14 @@ NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="tenants")
 SYNC_STATES = ("synced", "waiting", "failing", "deleting")
 ORG_DATASETS = ["default"]
 
-# RFC 3339 in UTC. Built by PostgreSQL, as the whole list is: serialising is what a list of 10,000 costs.
-_TIME = """to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 _SYNC = """CASE WHEN t.deleting THEN 'deleting' WHEN t.observed_generation = t.generation THEN 'synced'
  WHEN t.sync_failing_since IS NOT NULL THEN 'failing' ELSE 'waiting' END"""
-_ITEM = f"""json_build_object('name', t.name, 'displayName', t.display_name, 'email', t.email,
- 'team', nullif(t.team, ''), 'phase', t.phase, 'ingressHost', nullif(t.ingress_host, ''), 'suspended', t.suspended,
- 'sync', {_SYNC}, 'createdAt', {_TIME.format(column="t.created_at")})"""
+# PostgreSQL builds the whole list: serialising is what a list of 10,000 costs. A cast and row_to_json take two thirds
+# of the time of to_char and json_build_object. RFC 3339 in UTC; the fraction is as long as it has to be.
+_ITEM = f"""t.name, t.display_name AS "displayName", t.email, nullif(t.team, '') AS team, t.phase,
+ nullif(t.ingress_host, '') AS "ingressHost", t.suspended, {_SYNC} AS sync,
+ replace((t.created_at AT TIME ZONE 'UTC')::text, ' ', 'T') || 'Z' AS "createdAt"
+"""
 
 
 def tenant_named(name: str) -> Tenant:
@@ -52,14 +53,14 @@ def tenant_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
     """One page of the list, newest first, as JSON text in one query; and the cursor of the next page, or empty."""
     where, params = _where(filters)
     beyond, keys = NEWEST.where(page, "t.")
-    if page.limit is None:
-        sql = f"SELECT coalesce(json_agg({_ITEM} ORDER BY {NEWEST.order_by('t.')}), '[]')::text FROM tenants_tenant t"  # noqa: S608
-        with connection.cursor() as cursor:
-            cursor.execute(f"{sql} WHERE {where} AND {beyond}", [*params, *keys])
-            return cursor.fetchone()[0].encode(), ""
-    sql = f"SELECT {_ITEM}::text, t.created_at, t.id FROM tenants_tenant t WHERE {where} AND {beyond}"  # noqa: S608
+    chosen = f"FROM tenants_tenant t WHERE {where} AND {beyond} ORDER BY {NEWEST.order_by('t.')}"
     with connection.cursor() as cursor:
-        cursor.execute(f"{sql} ORDER BY {NEWEST.order_by('t.')} LIMIT %s", [*params, *keys, page.limit + 1])
+        if page.limit is None:
+            items = f"SELECT {_ITEM} {chosen}"
+            cursor.execute(f"SELECT coalesce(json_agg(item), '[]')::text FROM ({items}) AS item", [*params, *keys])  # noqa: S608
+            return cursor.fetchone()[0].encode(), ""
+        item = f"(SELECT row_to_json(item) FROM (SELECT {_ITEM}) AS item)::text"  # noqa: S608
+        cursor.execute(f"SELECT {item}, t.created_at, t.id {chosen} LIMIT %s", [*params, *keys, page.limit + 1])
         rows = cursor.fetchall()
     shown = rows[: page.limit]
     cursor_text = NEWEST.encode(shown[-1][1:]) if len(rows) > page.limit else ""

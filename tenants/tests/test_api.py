@@ -47,7 +47,7 @@ def pages(api: ApiClient, path: str) -> Iterator[list[dict[str, Any]]]:
 def test_a_list_item_has_what_the_contract_says(api: ApiClient) -> None:
     fleet(1)
     [item] = api.get("/tenants").json()
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", item.pop("createdAt"))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", item.pop("createdAt"))
     assert item == {
         "name": "t0000",
         "displayName": "Tenant 0",
