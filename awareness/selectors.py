@@ -1,6 +1,7 @@
 """Reading the rollout, what tenants report about it, and what sessions may see."""
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from awareness.rollout import Resolution, Rollout, pinned
 from cluster.rows import fetch_one
 from opencrane.api.keyset import Keyset, Page
 from opencrane.api.responses import to_json
+from policies.selectors import like
 
 if TYPE_CHECKING:
     from tenants.models import Tenant
@@ -191,6 +193,12 @@ class Board:
     columns: tuple[WaveColumn, ...]
 
 
+# A tenant's place on the board, and the names of all of them in the order of WaveColumn.
+_PLACE = """CASE WHEN NOT participating THEN 'silent' WHEN coalesce(running, '') = '' THEN 'unreported'
+    WHEN drifted THEN 'drifted' WHEN running = %(target)s THEN 'on_target' ELSE 'on_stable' END"""
+PLACES = ("silent", "unreported", "drifted", "on_target", "on_stable")
+
+
 def board() -> Board:
     """The rollout and where its tenants are; two queries, however many waves and tenants there are."""
     rollout = current_rollout()
@@ -200,8 +208,7 @@ def board() -> Board:
                 count(*) FILTER (WHERE place = 'unreported'), count(*) FILTER (WHERE place = 'drifted'),
                 count(*) FILTER (WHERE place = 'on_target'), count(*) FILTER (WHERE place = 'on_stable')
             FROM (
-                SELECT wave, CASE WHEN NOT participating THEN 'silent' WHEN running = '' THEN 'unreported'
-                    WHEN drifted THEN 'drifted' WHEN running = %(target)s THEN 'on_target' ELSE 'on_stable' END AS place
+                SELECT wave, {_PLACE} AS place
                 FROM {_judged(f", {_WAVE} AS wave")} OFFSET 0
             ) AS placed GROUP BY wave""",  # noqa: S608 - constants
             _parameters(rollout) | {"target": rollout.target_version},
@@ -212,6 +219,70 @@ def board() -> Board:
         resolution = rollout.resolve(wave)
         columns.append(WaveColumn(wave, resolution.promoted, resolution.version, *counts.get(number, (0,) * 6)))
     return Board(rollout, tuple(columns))
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """One tenant in the list of participation; fields as in the report, and its place on the board."""
+
+    name: str
+    display_name: str
+    wave: str
+    last_seen_at: datetime.datetime | None
+    running: str
+    expected: str
+    participating: bool
+    drifted: bool
+    violations: int
+    severity: str
+    place: str
+
+
+def participants(filters: Mapping[str, str], page: Page) -> list[Participant]:
+    """One page of tenants by name, and one more if there is; two queries.
+
+    Args:
+        filters: any of `q` (name or display name), `severity`, `wave` (as it counts) and `place` (one of PLACES).
+    """
+    rollout = current_rollout()
+    beyond, keys = BY_NAME.where(page)
+    values = _parameters(rollout) | {"target": rollout.target_version, "limit": (page.limit or 1000) + 1}
+    parts = [beyond.replace("%s", "%(after)s")]
+    values |= {"after": keys[0]} if keys else {}
+    for name in ("severity", "place"):
+        if name in filters:
+            parts.append(f"{name} = %({name})s")
+            values[name] = filters[name]
+    if wave := filters.get("wave"):
+        parts.append("wave = %(wave)s")
+        values["wave"] = rollout.waves.index(wave) + 1 if wave in rollout.waves else 0
+    if text := filters.get("q"):
+        parts.append("(name ILIKE %(text)s OR display_name ILIKE %(text)s)")
+        values["text"] = like(text)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""SELECT name, display_name, wave, last_seen_at, coalesce(running, ''),
+                CASE WHEN is_promoted THEN %(promoted)s ELSE %(stable)s END, participating, drifted, violations,
+                severity, place
+            FROM (SELECT *, {_PLACE} AS place FROM {_judged(f", t.display_name, {_WAVE} AS wave")} OFFSET 0) AS placed
+            WHERE {" AND ".join(parts)} ORDER BY name LIMIT %(limit)s""",  # noqa: S608 - constants
+            values,
+        )
+        return [
+            Participant(name, shown, rollout.waves[wave - 1], *rest) for name, shown, wave, *rest in cursor.fetchall()
+        ]
+
+
+def version_changes(before: Rollout, after: Rollout) -> list[tuple[str, str, int]]:
+    """What a change of the rollout would do: version now, version then, and how many tenants; one query."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT awareness_wave, count(*) FROM tenants_tenant GROUP BY awareness_wave")
+        rows = cursor.fetchall()
+    found: dict[tuple[str, str], int] = {}
+    for wave, count in rows:
+        key = (before.resolve(wave).version, after.resolve(wave).version)
+        found[key] = found.get(key, 0) + count
+    return [(old, new, count) for (old, new), count in sorted(found.items()) if old != new]
 
 
 @dataclass(frozen=True, slots=True)

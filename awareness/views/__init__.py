@@ -1,0 +1,1 @@
+"""Console pages of awareness: the rollout board, participation, session scopes."""

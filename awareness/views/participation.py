@@ -1,0 +1,65 @@
+"""What tenants' pods report, one row for each tenant, by severity, wave and place on the board."""
+
+from dataclasses import replace
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+
+from awareness import selectors
+from awareness.views.rollout import PLACE_LABELS
+from opencrane.console.listing import PAGE_ROWS, Filter, FilterBar, page_of, url_with
+from opencrane.console.pages import ConsolePage
+
+SEVERITIES = {
+    "critical": ("bad", "error", "Critical"),
+    "warning": ("warn", "warning", "Warning"),
+    "ok": ("ok", "check_circle", "Fine"),
+}
+
+
+class ParticipationList(ConsolePage):
+    resource = "awareness"
+    title = "Participation"
+    template_name = "awareness/participation.html"
+    http_method_names = ["get", "head"]
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        counts = selectors.participation_counts()
+        counts["ok"] = counts["total"] - counts["critical"] - counts["warning"]
+        waves = selectors.current_rollout().waves
+        bar = FilterBar(
+            request,
+            [
+                Filter("severity", "Severity", "choice", [(key, words[2]) for key, words in SEVERITIES.items()]),
+                Filter("wave", "Wave", "choice", [(wave, wave) for wave in waves]),
+                Filter("place", "On the board", "choice", [(key, words[0]) for key, words in PLACE_LABELS.items()]),
+            ],
+            "Search name or display name",
+        )
+        asked = replace(selectors.BY_NAME.page(request), limit=PAGE_ROWS)
+        found = selectors.participants(bar.values(), asked)
+        shown = found[:PAGE_ROWS]
+        following = selectors.BY_NAME.encode([shown[-1].name]) if len(found) > PAGE_ROWS else None
+        return self.render(
+            {
+                "bar": bar,
+                "listing": page_of(request, shown, following),
+                "rows": [{"tenant": each, "severity": SEVERITIES[each.severity]} for each in shown],
+                "stats": [
+                    {"key": key, "label": words[2], "count": counts[key], "url": url_with(request, severity=key)}
+                    for key, words in SEVERITIES.items()
+                ],
+                "total": counts["total"],
+                "silent_minutes": int(selectors.SILENT_AFTER.total_seconds() // 60),
+            }
+        )
+
+
+def register() -> None:
+    """Called by `awareness.admin`."""
+    site: Any = admin.site
+    site.add_page("participation/", ParticipationList.as_view(), "participation")
+    site.add_navigation(
+        "Awareness", "Participation", "sensors", "admin:participation", resource="awareness", position=37
+    )
