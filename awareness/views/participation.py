@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 
 from awareness import selectors
 from awareness.views.rollout import PLACE_LABELS
-from opencrane.console.listing import PAGE_ROWS, Filter, FilterBar, page_of, url_with
+from opencrane.console.listing import PAGE_ROWS, Filter, FilterBar, page_of
 from opencrane.console.pages import ConsolePage
 
 SEVERITIES = {
@@ -47,7 +47,7 @@ class ParticipationList(ConsolePage):
                 "listing": page_of(request, shown, following),
                 "rows": [{"tenant": each, "severity": SEVERITIES[each.severity]} for each in shown],
                 "stats": [
-                    {"key": key, "label": words[2], "count": counts[key], "url": url_with(request, severity=key)}
+                    {"key": key, "label": words[2], "count": counts[key], "url": f"{request.path}?severity={key}"}
                     for key, words in SEVERITIES.items()
                 ],
                 "total": counts["total"],

@@ -15,7 +15,7 @@ from operations import audit_reading, selectors
 from operations.audit_pages import AuditFilter
 
 # Kinds of resources that are audited without being dual-written.
-_PLAIN_KINDS = ("AccessToken", "Job", "User")
+_PLAIN_KINDS = ("AccessToken", "AwarenessRollout", "Group", "Job", "McpServer", "SessionScope", "User")
 
 
 class AuditList(ConsolePage):
