@@ -79,7 +79,7 @@ def update_policy(*, name: str, changes: Spec, precondition: Precondition = lamb
     return write
 
 
-def delete_policy(*, name: str, precondition: Precondition = lambda _: None, actor: Actor) -> Write:
+def delete_policy(*, name: str, reason: str = "", precondition: Precondition = lambda _: None, actor: Actor) -> Write:
     """Have a policy removed; its row stays readable until the cluster says the resource is gone.
 
     Tenants that are about to name it hold the row FOR KEY SHARE until they commit, so nobody can slip in between the
@@ -97,7 +97,7 @@ def delete_policy(*, name: str, precondition: Precondition = lambda _: None, act
             _require_unused(name)
         write, is_new = intent.deleted(ACCESS_POLICY, policy, actor=actor)
         if is_new:
-            message = f"Asked for access policy {name} to be deleted."
+            message = f"Asked for access policy {name} to be deleted." + (f" Reason: {reason}" if reason else "")
             ACCESS_POLICY.record(policy, "delete_requested", message, actor=actor)
     return write
 

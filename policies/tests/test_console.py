@@ -178,7 +178,8 @@ def test_a_spec_reads_the_same_as_a_form_and_as_yaml() -> None:
     assert as_yaml.as_yaml
     assert as_yaml.checked() == spec
     assert {name: as_yaml.switched().raw[name] for name in raw_of(spec)} == raw_of(spec)
-    for empty in ({}, {"tenantSelector": {}}):
+    empties: list[dict[str, Any]] = [{}, {"tenantSelector": {}}]
+    for empty in empties:
         wanted = PolicyForm.of(empty, is_new=False).checked()
         assert wanted is not None
         assert {name: value for name, value in wanted.items() if value is not None} == empty
@@ -249,8 +250,9 @@ def test_a_policy_is_made_changed_applied_and_deleted(cluster_namespace: str, ad
     generation = str(AccessPolicy.objects.get().generation)
     admin.post("/admin/policies/sales/do/delete/", {"generation": generation, "confirm": "wrong"})
     assert AccessPolicy.objects.exists()
-    answer = admin.post("/admin/policies/sales/do/delete/", {"generation": generation, "confirm": "sales"})
-    assert answer["Location"] == "/admin/policies/"
+    form = {"generation": generation, "confirm": "sales", "reason": "not needed"}
+    assert admin.post("/admin/policies/sales/do/delete/", form)["Location"] == "/admin/policies/"
+    assert AuditEntry.objects.filter(action="policy.delete_requested", message__endswith="not needed").exists()
     assert not AccessPolicy.objects.exists()
 
 

@@ -299,7 +299,10 @@ class PolicyAction(ConsoleAction):
     def _delete(self, name: str) -> str:
         if self.request.POST.get("confirm", "").strip() != name:
             raise InvalidError(f"Nothing was deleted: the name typed was not {name}.")
-        write = access_policies.delete_policy(name=name, precondition=same_generation(self.request), actor=self.actor)
+        reason = self.request.POST.get("reason", "").strip()[:500]
+        write = access_policies.delete_policy(
+            name=name, reason=reason, precondition=same_generation(self.request), actor=self.actor
+        )
         is_gone = settle(self.request, write, f"Access policy {name} is deleted.")
         return reverse("admin:policies") if is_gone else policy_url(name)
 
