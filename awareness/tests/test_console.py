@@ -126,7 +126,7 @@ def test_a_definition_is_reviewed_with_the_tenants_that_change_at_once(admin: Cl
     assert "Has to name each wave once" in wrong.content.decode()
     form |= {"targetVersion": "3.0.0", "waves": "first\nlast", "step": "review"}
     review = admin.post("/admin/rollout/define/", form).content.decode()
-    assert "<strong>6 tenants</strong> go from 2.0.0 to 1.0.0 at once" in review
+    assert "<strong>6 tenants</strong> will change from 2.0.0 to 1.0.0 at once" in review
     assert selectors.current_rollout().target_version == "2.0.0"
     assert admin.post("/admin/rollout/define/", form | {"step": "save"})["Location"] == "/admin/rollout/"
     state = selectors.current_rollout()
