@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -56,6 +55,10 @@ class ClusterClient:
         self._host = str(configuration.host).rstrip("/")
         self._auth: dict[str, str] = {}
         self._auth_until = 0.0
+
+    def close(self) -> None:
+        """Close idle connections; those in use close when their request or stream ends."""
+        self._pool.clear()
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
@@ -285,24 +288,25 @@ def _load() -> ClusterClient:
     return ClusterClient(configuration, settings.NAMESPACE or namespace)
 
 
-@lru_cache(maxsize=2)
-def _client_of(pid: int) -> ClusterClient:
-    return _load()
-
-
+_clients: dict[int, ClusterClient] = {}
 _loading = threading.Lock()
 
 
 def cluster_client() -> ClusterClient:
     """This process's client. A forked child gets one of its own: TLS sessions must not be shared."""
+    pid = os.getpid()
     with _loading:
-        return _client_of(os.getpid())
+        if pid not in _clients:
+            _clients[pid] = _load()
+        return _clients[pid]
 
 
 def reset_cluster_client() -> None:
     """Forget the client, so that the next call reads the configuration again."""
     with _loading:
-        _client_of.cache_clear()
+        known = _clients.pop(os.getpid(), None)
+    if known is not None:
+        known.close()
 
 
 def ping(timeout: float) -> None:

@@ -24,7 +24,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 PATIENCE_MILLISECONDS = 30_000
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while Playwright is at work its event loop runs in this thread, and other tests need one too.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("there is no chromium on this machine (Debian: apt install chromium)")
