@@ -95,7 +95,7 @@ class Grant(models.Model):
     class PayloadType(models.TextChoices):
         AWARENESS = "awareness"
         MCP_SERVER = "mcp-server"
-        SKILL = "skill"
+        SKILL = "skill-bundle"
 
     class SubjectType(models.TextChoices):
         TENANT = "tenant"

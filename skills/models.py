@@ -22,8 +22,10 @@ class SkillBundle(models.Model):
     """One version of one skill.
 
     `content` is None where the bundle is known by its digest alone; `content_size` says so without loading it.
-    `scan_status` and the findings are about the content with `digest`. `oci_*` say how far the OCI store has it:
-    `pending` waits for a worker from `oci_not_before` on, `failed` has been given up until somebody asks again.
+    `scan_status` and the findings are about the content with `digest`; `is_cleared` is what the last scan of it that
+    came to an end has said, so that a published bundle that is scanned again stays where it is used meanwhile.
+    `oci_*` say how far the OCI store has it: `pending` waits for a worker from `oci_not_before` on, `failed` has been
+    given up until somebody asks again.
     """
 
     class Status(models.TextChoices):
@@ -64,6 +66,7 @@ class SkillBundle(models.Model):
     digest = models.CharField(max_length=71, db_collation="C")
 
     scan_status = models.CharField(max_length=12, choices=ScanStatus, default=ScanStatus.PENDING, editable=False)
+    is_cleared = models.BooleanField(default=False, editable=False)
     scan_error = models.TextField(blank=True, default="", editable=False)
     scan_attempts = models.PositiveIntegerField(default=0, editable=False)
     scan_not_before = models.DateTimeField(db_default=Now(), editable=False)

@@ -169,9 +169,9 @@ def test_the_last_word_goes_down_the_list(db: None) -> None:
     assert compiler.compiled(principal, "awareness")[0].grant_id == min(louder.pk, twin.pk)
 
 
-@pytest.mark.parametrize("payload_type", ["awareness", "mcp-server", "skill"])
+@pytest.mark.parametrize("payload_type", ["awareness", "mcp-server", "skill-bundle"])
 def test_payload_types_do_not_mix(db: None, payload_type: str) -> None:
     anna = make_tenant("anna")
     make_grant(anna, payload_type=payload_type)
-    for other in ("awareness", "mcp-server", "skill"):
+    for other in ("awareness", "mcp-server", "skill-bundle"):
         assert len(compiler.compiled(compiler.principal_of(anna), other)) == (other == payload_type)

@@ -213,4 +213,4 @@ def test_other_payloads_are_explained_too(api: ApiClient, db: None) -> None:
     make_grant(anna, "handbook")
     handbook = api.get("/tenants/anna/access?type=awareness&payload=handbook").json()
     assert (handbook["decision"], handbook["payload"]["name"]) == ("allow", "handbook")
-    assert api.get("/tenants/anna/access?type=skill&payload=x").json()["decision"] == "deny"
+    assert api.get("/tenants/anna/access?type=skill-bundle&payload=x").json()["decision"] == "deny"
