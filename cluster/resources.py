@@ -49,3 +49,4 @@ ACCESS_POLICIES = Resource(GROUP, VERSION, "accesspolicies", "AccessPolicy", nam
 CLUSTER_TENANTS = Resource(GROUP, VERSION, "clustertenants", "ClusterTenant", namespaced=False)
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount", namespaced=True)

@@ -4,12 +4,10 @@ from typing import Any
 
 from accounts.reviews import reviews
 from cluster.client import cluster_client
-from cluster.resources import NAMESPACES, Resource
+from cluster.resources import NAMESPACES, SERVICE_ACCOUNTS
+from cluster.tokens import request_token
 from conftest import ApiClient
 from tenants.models import Tenant
-
-SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount", namespaced=True)
-
 
 # Namespaces that tests have made beyond their own; the session deletes them at its end.
 made_namespaces: set[str] = set()
@@ -41,19 +39,9 @@ def delete_account(name: str, namespace: str = "") -> None:
 
 def token_of(name: str, audience: str = "control-plane", namespace: str = "") -> str:
     """A token from the cluster's TokenRequest."""
-    client = cluster_client()
     make_account(name, namespace)
-    status, answer = client.request(
-        "POST",
-        SERVICE_ACCOUNTS.path(namespace or client.namespace, name, "token"),
-        body={
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {"audiences": [audience], "expirationSeconds": 600},
-        },
-    )
-    assert status == 201, answer
-    return str(answer["status"]["token"])
+    namespace = namespace or cluster_client().namespace
+    return request_token(namespace=namespace, service_account=name, audience=audience, seconds=600)[0]
 
 
 def make_tenant(name: str, **fields: Any) -> Tenant:
