@@ -4,11 +4,15 @@ A missing or bad value stops the process with one sentence that names the variab
 Values of secrets may be `file:///path`, so that mounted Kubernetes Secrets work; the trailing newline is dropped.
 """
 
+import base64
+import binascii
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from opencrane.addresses import Network, parse_networks
 
 
 class ConfigurationError(SystemExit):
@@ -130,3 +134,32 @@ def workloads(name: str) -> dict[str, str]:
             raise ConfigurationError(name, f"has {account} twice")
         found[account] = match["audience"]
     return found
+
+
+def encryption_keys(name: str) -> tuple[bytes, ...]:
+    """Keys of 32 bytes in URL-safe base64, separated by commas or line ends; the variable is a secret.
+
+    The values stay out of the message when one is bad.
+    """
+    keys: list[bytes] = []
+    for number, entry in enumerate(re.split(r"[\s,]+", secret(name).strip(" ,\n")), 1):
+        if not entry:
+            continue
+        try:
+            key = base64.b64decode(entry.encode("ascii"), altchars=b"-_", validate=True)
+        except (UnicodeEncodeError, binascii.Error):
+            key = b""
+        if len(key) != 32:
+            raise ConfigurationError(name, f"has a key, number {number}, that is not 32 bytes in URL-safe base64")
+        if key in keys:
+            raise ConfigurationError(name, f"has the same key twice, number {number} is the second")
+        keys.append(key)
+    return tuple(keys)
+
+
+def networks(name: str) -> tuple[Network, ...]:
+    """A comma-separated list of addresses and networks in CIDR notation."""
+    try:
+        return parse_networks(words(name))
+    except ValueError as exc:
+        raise ConfigurationError(name, f"is a list of networks, but {exc}") from exc

@@ -10,7 +10,6 @@ import django_stubs_ext
 from django.templatetags.static import static
 
 from opencrane import env
-from opencrane.addresses import parse_networks
 from opencrane.database import parse_database_url
 from opencrane.logging import configure_logging
 
@@ -112,10 +111,7 @@ AUTH_PASSWORD_VALIDATORS = [
 
 IS_PRODUCTION = ENVIRONMENT == "production"
 # Proxies that may say who the caller is and by which scheme (X-Forwarded-For, X-Forwarded-Proto); nobody by default.
-try:
-    TRUSTED_PROXIES = parse_networks(env.words("OPENCRANE_TRUSTED_PROXIES"))
-except ValueError as exc:
-    raise env.ConfigurationError("OPENCRANE_TRUSTED_PROXIES", f"is a list of networks, but {exc}") from exc
+TRUSTED_PROXIES = env.networks("OPENCRANE_TRUSTED_PROXIES")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 COOKIE_SECURE = env.boolean("OPENCRANE_COOKIE_SECURE", IS_PRODUCTION)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = COOKIE_SECURE
@@ -144,6 +140,14 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W008",
     "security.W021",
 ]
+
+# --- Secrets at rest, and requests to addresses that people have typed in -------------------------------------------
+
+# Without a key whatever would store a secret is refused with 503; see opencrane/encryption.py.
+ENCRYPTION_KEYS = env.encryption_keys("OPENCRANE_ENCRYPTION_KEYS")
+# Networks that webhooks, sources and provisioners may reach although they are loopback, link-local or a metadata
+# service; see opencrane/outbound.py.
+OUTBOUND_ALLOW = env.networks("OPENCRANE_OUTBOUND_ALLOW")
 
 # --- Database ------------------------------------------------------------------------------------------------------
 
@@ -290,10 +294,7 @@ SPECTACULAR_SETTINGS = {
 # --- MCP servers ---------------------------------------------------------------------------------------------------
 
 # Networks that probes may reach although they are loopback, link-local or a metadata service.
-try:
-    PROBE_ALLOW = parse_networks(env.words("OPENCRANE_PROBE_ALLOW"))
-except ValueError as exc:
-    raise env.ConfigurationError("OPENCRANE_PROBE_ALLOW", f"is a list of networks, but {exc}") from exc
+PROBE_ALLOW = env.networks("OPENCRANE_PROBE_ALLOW")
 PROBE_INTERVAL_SECONDS = env.integer("OPENCRANE_PROBE_INTERVAL_SECONDS", 60, minimum=15, maximum=86_400)
 
 # --- Repair --------------------------------------------------------------------------------------------------------

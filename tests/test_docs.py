@@ -24,8 +24,8 @@ PRODUCT = (
 # Read by Django or by a shell, and fixed by the image.
 NOT_SETTINGS = {"DJANGO_SETTINGS_MODULE"}
 READERS = {
-    "text", "secret", "required_secret", "boolean", "integer", "choice", "words", "url", "workloads", "get",
-    "setdefault",
+    "text", "secret", "required_secret", "boolean", "integer", "choice", "words", "url", "workloads", "networks",
+    "encryption_keys", "get", "setdefault",
 }  # fmt: skip
 
 

@@ -9,6 +9,8 @@ mkdir -p secrets
 chmod 0700 secrets
 
 random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
+# 32 bytes in URL-safe base64.
+random_key() { dd if=/dev/urandom bs=32 count=1 2>/dev/null | base64 | tr '+/' '-_'; }
 
 # keep NAME VALUE: write the file unless it holds something.
 keep() {
@@ -17,6 +19,7 @@ keep() {
 }
 
 keep secret_key "$(random)$(random)"
+keep encryption_keys "$(random_key)"
 keep api_token "$(random)"
 keep admin_password "$(random)"
 keep postgres_password "$(random)"
