@@ -154,41 +154,70 @@ class ClusterClient:
 
     # -- objects ----------------------------------------------------------------------------------------------------
 
-    def get(self, resource: Resource, name: str, *, timeout: float | None = None) -> KubeObject | None:
-        """The object, or None when the cluster has none of that name."""
-        status, body = self.request("GET", resource.path(self.namespace, name), timeout=timeout)
+    def get(
+        self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None
+    ) -> KubeObject | None:
+        """The object, or None when the cluster has none of that name; `namespace` defaults to the client's own."""
+        status, body = self.request("GET", resource.path(namespace or self.namespace, name), timeout=timeout)
         if status == 404:
             _require_served(resource, name, body)
             return None
         return body
 
     def apply(
-        self, resource: Resource, manifest: KubeObject, *, force: bool, dry_run: bool = False, subresource: str = ""
+        self,
+        resource: Resource,
+        manifest: KubeObject,
+        *,
+        force: bool,
+        dry_run: bool = False,
+        subresource: str = "",
+        namespace: str | None = None,
+        manager: str = FIELD_MANAGER,
     ) -> tuple[bool, KubeObject]:
-        """Server-side apply as field manager `opencrane`; returns (created, the object as the cluster now has it).
+        """Server-side apply; returns (created, the object as the cluster now has it).
 
         With `metadata.uid` in the manifest an object that is gone is not created again but answers 409; with
         `metadata.resourceVersion` a stale one does.
         https://kubernetes.io/docs/reference/using-api/server-side-apply/
         """
         name = manifest["metadata"]["name"]
-        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        query = {"fieldManager": manager, "fieldValidation": "Strict"}
         if force:
             query["force"] = "true"
         if dry_run:
             query["dryRun"] = "All"
-        path = resource.path(self.namespace, name, subresource)
+        path = resource.path(namespace or self.namespace, name, subresource)
         status, body = self.request("PATCH", path, query=query, body=manifest, content_type=APPLY)
         if status == 404:
             raise KubeTransientError(_message(body) or f"{path} is not there", status=404, reason="NotFound")
         return status == 201, body
 
-    def json_patch(self, resource: Resource, name: str, operations: list[dict[str, Any]]) -> KubeObject:
+    def create(
+        self, resource: Resource, manifest: KubeObject, *, namespace: str | None = None, manager: str = FIELD_MANAGER
+    ) -> KubeObject:
+        """Make an object that must not be there yet; KubeConflictError when it is."""
+        status, body = self.request(
+            "POST", resource.path(namespace or self.namespace), query={"fieldManager": manager}, body=manifest
+        )
+        if status == 404:
+            raise KubeTransientError(_message(body) or "there is no such namespace", status=404, reason="NotFound")
+        return body
+
+    def json_patch(
+        self,
+        resource: Resource,
+        name: str,
+        operations: list[dict[str, Any]],
+        *,
+        namespace: str | None = None,
+        manager: str = FIELD_MANAGER,
+    ) -> KubeObject:
         """JSON patch (RFC 6902); a failed `test` is a KubeConflictError."""
         status, body = self.request(
             "PATCH",
-            resource.path(self.namespace, name),
-            query={"fieldManager": FIELD_MANAGER},
+            resource.path(namespace or self.namespace, name),
+            query={"fieldManager": manager},
             body=operations,
             content_type=JSON_PATCH,
         )
@@ -196,23 +225,26 @@ class ClusterClient:
             raise KubeConflictError(f"{resource.plural} {name} is gone", status=404, reason="NotFound")
         return body
 
-    def delete(self, resource: Resource, name: str, *, uid: str) -> bool:
+    def delete(self, resource: Resource, name: str, *, uid: str, namespace: str | None = None) -> bool:
         """Ask for the object's deletion, if it is still the one with `uid`; True when it is gone already.
 
         False means that finalizers are at work. An object of the same name but another uid is left alone: True.
         """
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         try:
-            status, answer = self.request("DELETE", resource.path(self.namespace, name), body=body)
+            path = resource.path(namespace or self.namespace, name)
+            status, answer = self.request("DELETE", path, body=body)
         except KubeConflictError:
             return True
         # Gone at once answers a Status object; one held by finalizers answers the object itself.
         return status == 404 or answer.get("kind") == "Status"
 
     def list_pages(
-        self, resource: Resource, *, limit: int = 500, label_selector: str = ""
+        self, resource: Resource, *, limit: int = 500, label_selector: str = "", namespace: str | None = None
     ) -> Iterator[tuple[list[KubeObject], str]]:
         """Pages of (objects, resourceVersion of the list) in key order, one consistent snapshot.
+
+        `namespace` defaults to the client's own; empty means all of them.
 
         Raises:
             KubeGoneError: the snapshot expired between two pages; start again.
@@ -220,7 +252,7 @@ class ClusterClient:
         query: dict[str, Any] = {"limit": limit}
         if label_selector:
             query["labelSelector"] = label_selector
-        path = resource.path(self.namespace)
+        path = resource.path(self.namespace if namespace is None else namespace)
         while True:
             status, body = self.request("GET", path, query=query)
             if status == 404:

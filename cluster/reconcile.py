@@ -25,7 +25,7 @@ from cluster.errors import KubeConflictError, KubeGoneError, KubeRefusedError, K
 from cluster.kinds import Kind, Spec, all_kinds, kind_named, row_id_of, same
 from cluster.locks import object_lock
 from cluster.models import ClusterHealth, Outcome, Revision, SyncedModel, Tombstone
-from cluster.resources import KubeObject
+from cluster.resources import FIELD_MANAGER, OPERATOR, KubeObject
 from cluster.rows import fetch, fetch_one
 from cluster.wait import CHANNEL, announcement
 from opencrane.errors import ClusterRejectedError, ConflictError
@@ -221,8 +221,10 @@ def _confirmed(kind: Kind[Any], live: KubeObject) -> Spec:
 
 
 def _has_other_managers(live: KubeObject) -> bool:
+    # The operator puts its finalizer on whatever it finds.
     return any(
-        not (entry["manager"] == "opencrane" and entry["operation"] == "Apply") and not entry.get("subresource")
+        not (entry["manager"] in {FIELD_MANAGER, OPERATOR} and entry["operation"] == "Apply")
+        and not entry.get("subresource")
         for entry in live["metadata"].get("managedFields", [])
     )
 

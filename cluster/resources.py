@@ -7,6 +7,8 @@ from urllib.parse import quote
 GROUP = "opencrane.io"
 VERSION = "v1alpha1"
 FIELD_MANAGER = "opencrane"
+# The operator's: status and finalizers are its own, the spec is not.
+OPERATOR = "opencrane-operator"
 ROW_ID = "opencrane.io/row-id"
 ROW_GENERATION = "opencrane.io/row-generation"
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -35,9 +37,12 @@ class Resource:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
-        """URL path of the collection, or of one object; `namespace` is ignored for cluster-scoped resources."""
+        """URL path of the collection, or of one object.
+
+        `namespace` is ignored for cluster-scoped resources; without one the collection is that of all namespaces.
+        """
         parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
-        if self.namespaced:
+        if self.namespaced and namespace:
             parts += ["namespaces", namespace]
         parts.append(self.plural)
         parts += [part for part in (name, subresource) if part]
@@ -50,3 +55,14 @@ CLUSTER_TENANTS = Resource(GROUP, VERSION, "clustertenants", "ClusterTenant", na
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount", namespaced=True)
+SECRETS = Resource("", "v1", "secrets", "Secret", namespaced=True)
+CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap", namespaced=True)
+VOLUME_CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", namespaced=True)
+SERVICES = Resource("", "v1", "services", "Service", namespaced=True)
+PODS = Resource("", "v1", "pods", "Pod", namespaced=True)
+EVENTS = Resource("", "v1", "events", "Event", namespaced=True)
+DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment", namespaced=True)
+INGRESSES = Resource("networking.k8s.io", "v1", "ingresses", "Ingress", namespaced=True)
+NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", namespaced=True)
+LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease", namespaced=True)
+CILIUM_POLICIES = Resource("cilium.io", "v2", "ciliumnetworkpolicies", "CiliumNetworkPolicy", namespaced=True)
