@@ -14,13 +14,14 @@ from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 
 from accounts.models import Role
+from opencrane import limits
 from opencrane.api.identity import Caller
 
 STATIC_CALLER = Caller(kind="token", name="api-token", role=Role.ADMIN.value)
 
 # One indexed query: the token with its creator, who must still be active, and whether its last use is worth noting.
 _FIND = """
-    SELECT t.id, t.role, t.created_by_name, t.created_by_id, u.role, u.email,
+    SELECT t.id, t.name, t.role, t.created_by_name, t.created_by_id, u.role, u.email,
            coalesce(t.last_used_at < now() - interval '1 minute', true)
       FROM accounts_accesstoken t
       LEFT JOIN accounts_user u ON u.id = t.created_by_id
@@ -48,9 +49,11 @@ class BearerAuthentication(BaseAuthentication):
         scheme, _, token = header.partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
+            limits.hit(limits.BAD_CREDENTIAL, limits.address_of(request))
             raise exceptions.AuthenticationFailed("The Authorization header has to be: Bearer <token>.")
         caller = caller_by_token(token)
         if caller is None:
+            limits.hit(limits.BAD_CREDENTIAL, limits.address_of(request))
             raise exceptions.AuthenticationFailed("The token is unknown, expired or revoked.")
         return caller, caller
 
@@ -74,12 +77,20 @@ def caller_by_token(token: str) -> Caller | None:
         row = cursor.fetchone()
         if row is None:
             return None
-        token_id, role, creator, creator_id, creator_role, email, is_stale = row
+        token_id, label, role, creator, creator_id, creator_role, email, is_stale = row
         if is_stale:
             cursor.execute(_TOUCH, [token_id])
     if creator_id is not None:
         role = min(Role(role), Role(creator_role), key=lambda each: each.rank).value
-    return Caller(kind="token", name=creator, role=role, user_id=creator_id, email=email or "")
+    return Caller(
+        kind="token",
+        name=creator,
+        role=role,
+        user_id=creator_id,
+        email=email or "",
+        token_id=token_id,
+        token_name=label,
+    )
 
 
 class _CsrfCheck(CsrfViewMiddleware):

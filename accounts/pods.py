@@ -15,6 +15,7 @@ from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 
+from opencrane import limits
 from opencrane.api.identity import Caller
 from opencrane.api.viewsets import ApiViewSet
 from opencrane.errors import ForbiddenError
@@ -50,6 +51,7 @@ class ServiceAccountAuthentication(BaseAuthentication):
         scheme, _, token = header.partition(" ")
         caller = caller_by_token(token.strip()) if scheme.lower() == "bearer" else None
         if caller is None:
+            limits.hit(limits.BAD_CREDENTIAL, limits.address_of(request))
             raise exceptions.AuthenticationFailed(_REFUSED)
         return caller, caller
 

@@ -265,6 +265,11 @@ INTERNAL_CALLERS = env.workloads("OPENCRANE_INTERNAL_CALLERS")
 # Threads that one web process has for requests; at most half of them may wait for the cluster.
 WEB_THREADS = env.integer("OPENCRANE_WEB_THREADS", 16, minimum=4, maximum=256)
 
+# Hits in a minute, 0 for no limit; see opencrane/limits.py.
+RATE_LIMIT = env.integer("OPENCRANE_RATE_LIMIT", 0, minimum=0, maximum=1_000_000)
+RATE_LIMIT_BAD_CREDENTIALS = env.integer("OPENCRANE_RATE_LIMIT_BAD_CREDENTIALS", 60, minimum=0, maximum=1_000_000)
+RATE_LIMIT_DEVICE = env.integer("OPENCRANE_RATE_LIMIT_DEVICE", 30, minimum=0, maximum=1_000_000)
+
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "accounts.authentication.BearerAuthentication",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.http import HttpRequest
 
@@ -18,6 +19,8 @@ class Caller:
         role: a value of accounts.models.Role.
         user_id: the account, when there is one.
         email: the account's address, when known.
+        token_id: the issued token that it came with; None for the static one, and for everybody else.
+        token_name: that token's label.
     """
 
     kind: str
@@ -25,10 +28,17 @@ class Caller:
     role: str
     user_id: int | None = None
     email: str = ""
+    token_id: UUID | None = None
+    token_name: str = ""
 
     # What DRF and Django ask a user for.
     is_authenticated = True
     is_anonymous = False
+
+    @property
+    def credential(self) -> str:
+        """What limits count by: the token, else the person, else the name."""
+        return f"{self.kind}:{self.token_id or self.user_id or self.name}"
 
     @property
     def pk(self) -> int | None:

@@ -3,16 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.viewsets import GenericViewSet
 
+from opencrane import limits
 from opencrane.actor import Actor
 from opencrane.api.bodies import BODY_LIMIT, read_json
 from opencrane.api.errors import NotAcceptableError
-from opencrane.api.identity import actor_of
+from opencrane.api.identity import actor_of, caller_of
 from opencrane.api.responses import no_content
 
 S = TypeVar("S", bound="serializers.BaseSerializer[Any]")
@@ -78,6 +80,10 @@ class ApiViewSet(GenericViewSet[Any]):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         check_accept(request, self.produces)
         self.perform_authentication(request)
+        if settings.RATE_LIMIT:
+            caller = caller_of(request)
+            if caller is not None:
+                limits.hit(limits.CREDENTIAL, caller.credential)
         self.check_permissions(request)
 
     def get_authenticate_header(self, request: Request) -> str:
