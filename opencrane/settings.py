@@ -207,6 +207,12 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "mcpservers.start_probes": {"task": "mcpservers.start_probes", "schedule": 15.0, "options": {"expires": 15}},
     "policies.push_due": {"task": "policies.push_due", "schedule": 10.0, "options": {"expires": 10}},
     "operations.sweep_jobs": {"task": "operations.sweep_jobs", "schedule": 10.0, "options": {"expires": 10}},
+    "operations.sweep_deliveries": {
+        "task": "operations.sweep_deliveries",
+        "schedule": 10.0,
+        "options": {"expires": 10},
+    },
+    "operations.purge_old": {"task": "operations.purge_old", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 for _kind in ("Tenant", "AccessPolicy"):
     CELERY_BEAT_SCHEDULE[f"cluster.evaluate_drift.{_kind}"] = {
@@ -305,6 +311,13 @@ PROBE_INTERVAL_SECONDS = env.integer("OPENCRANE_PROBE_INTERVAL_SECONDS", 60, min
 # --- Repair --------------------------------------------------------------------------------------------------------
 
 REPAIR_WAIT_SECONDS = env.integer("OPENCRANE_REPAIR_WAIT_SECONDS", 10, minimum=0, maximum=60)
+
+# --- Webhooks ------------------------------------------------------------------------------------------------------
+
+# Told when drift crosses its threshold, beside the webhooks that people make.
+DRIFT_WEBHOOK_URL = env.url("OPENCRANE_DRIFT_WEBHOOK_URL", is_secret=True)
+DRIFT_WEBHOOK_SECRET = env.secret("OPENCRANE_DRIFT_WEBHOOK_SECRET")
+WEBHOOK_DAYS = env.integer("OPENCRANE_WEBHOOK_DAYS", 90, minimum=31, maximum=3650)
 
 # --- Cognee --------------------------------------------------------------------------------------------------------
 

@@ -27,3 +27,15 @@ class JobCancelledError(Exception):
 
 class JobLostError(Exception):
     """Raised inside a runner whose job now belongs to another worker; it must stop without a trace."""
+
+
+class WebhookNotFoundError(NotFoundError):
+    default_message = "There is no such webhook."
+
+
+class WebhookExistsError(ConflictError):
+    code, default_message = "WEBHOOK_EXISTS", "There is a webhook of that name already."
+
+
+class DeliveryNotFoundError(NotFoundError):
+    default_message = "The webhook has no such delivery."

@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Func, Q
 from django.db.models.functions import Cast, Now
 
+from opencrane.encryption import EncryptedTextField
 from opencrane.jsonfield import ValueField
 
 
@@ -174,3 +175,93 @@ class TaskTiming(models.Model):
 
     def __str__(self) -> str:
         return f"{self.task} {self.outcome}: {self.runs}"
+
+
+class Webhook(models.Model):
+    """An address that is told when certain things happen.
+
+    `failures` counts attempts in a row that got no answer, or one that says the receiver is in trouble; until
+    `not_before` nothing more is sent there, so that a dead receiver costs one attempt in a while and not one for each
+    delivery. `built_in` names the setting that the row stands for; such rows follow the settings and nobody edits them.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=200, db_collation="C")
+    description = models.TextField(blank=True, default="")
+    url = models.CharField(max_length=2048)
+    events = ValueField(default=list)
+    secret = EncryptedTextField(blank=True, default="")
+    enabled = models.BooleanField(default=True)
+    built_in = models.CharField(max_length=100, blank=True, default="", editable=False)
+    generation = models.PositiveBigIntegerField(default=1, editable=False)
+    failures = models.PositiveIntegerField(default=0, editable=False)
+    failing_since = models.DateTimeField(null=True, editable=False)
+    not_before = models.DateTimeField(db_default=Now(), editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(name="webhook_name_key", fields=["name"]),
+            models.UniqueConstraint(name="webhook_built_in_once", fields=["built_in"], condition=~Q(built_in="")),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class WebhookEvent(models.Model):
+    """Something that happened and that webhooks may want to know, whether or not one did."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    event = models.CharField(max_length=100)
+    payload = ValueField(default=dict)
+    dedupe_key = models.CharField(max_length=300, blank=True, default="")
+    created_at = models.DateTimeField(db_default=clock_timestamp(), editable=False)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(
+                name="webhook_event_once", fields=["event", "dedupe_key"], condition=~Q(dedupe_key="")
+            )
+        ]
+        indexes = [models.Index(name="webhook_event_age", fields=["created_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.event} {self.id}"
+
+
+class Delivery(models.Model):
+    """One event on its way to one webhook. `log` has its last attempts: `{at, status, error, latencyMs}`."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        DELIVERED = "delivered"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="deliveries", db_index=False)
+    event = models.ForeignKey(WebhookEvent, on_delete=models.CASCADE, related_name="deliveries")
+    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
+    attempts = models.PositiveIntegerField(default=0)
+    not_before = models.DateTimeField(db_default=Now())
+    error = models.TextField(blank=True, default="")
+    response_status = models.PositiveSmallIntegerField(null=True)
+    log = ValueField(default=list)
+    created_at = models.DateTimeField(db_default=clock_timestamp(), editable=False)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        indexes = [
+            models.Index(name="delivery_newest", fields=["webhook", "-created_at", "-id"]),
+            models.Index(
+                name="delivery_unfinished", fields=["webhook", "status", "not_before"], condition=~Q(status="delivered")
+            ),
+            models.Index(name="delivery_age", fields=["created_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_id} to {self.webhook_id}: {self.status}"

@@ -4,13 +4,13 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Case, Count, F, Min, Q, QuerySet, When
-from django.db.models.functions import Now
+from django.db.models import Case, Count, Exists, F, Min, OuterRef, Q, QuerySet, Subquery, When
+from django.db.models.functions import Coalesce, Now
 
 from cluster.kinds import Kind
 from cluster.models import ClusterHealth, DriftEvaluation, DriftFinding, Revision
-from operations.errors import JobNotFoundError
-from operations.models import AuditEntry, Job, JobItem
+from operations.errors import DeliveryNotFoundError, JobNotFoundError, WebhookNotFoundError
+from operations.models import AuditEntry, Delivery, Job, JobItem, Webhook, WebhookEvent
 
 # A worker beats every 5 s; one that has been silent for this long is taken for dead.
 SILENT = timedelta(seconds=30)
@@ -135,3 +135,109 @@ def sync_backlog(kind: Kind[Any], cap: int) -> dict[str, Any]:
         "failing": lagging.filter(sync_failing_since__isnull=False).values("pk")[: cap + 1].count(),
         "oldest": Revision.objects.filter(kind=kind.name).aggregate(oldest=Min("created_at"))["oldest"],
     }
+
+
+# -- webhooks ---------------------------------------------------------------------------------------------------------
+
+_NO_ID = UUID(int=0)
+# A delivery younger than this is still on its way through the broker.
+DELIVERY_ON_ITS_WAY = timedelta(seconds=2)
+REPLAYED_AT_MOST = 10_000
+
+
+def webhook_by_id(webhook_id: UUID | None) -> Webhook:
+    """The webhook.
+
+    Raises:
+        WebhookNotFoundError
+    """
+    webhook = Webhook.objects.filter(pk=webhook_id or _NO_ID).first()
+    if webhook is None:
+        raise WebhookNotFoundError
+    return webhook
+
+
+def webhook_for_update(webhook_id: UUID | None) -> Webhook:
+    """The webhook, its row locked until the transaction ends.
+
+    Raises:
+        WebhookNotFoundError
+    """
+    webhook = Webhook.objects.select_for_update(no_key=True).filter(pk=webhook_id or _NO_ID).first()
+    if webhook is None:
+        raise WebhookNotFoundError
+    return webhook
+
+
+def webhooks_matching(filters: dict[str, Any]) -> QuerySet[Webhook]:
+    """Webhooks that fit `q` (name, address), `event` and `enabled`, each with `pending` and `failed`: how many
+    deliveries wait, and have failed for good. Unordered."""
+    counted = Delivery.objects.filter(webhook=OuterRef("pk")).order_by().values("webhook").annotate(many=Count("pk"))
+    states = {"pending": Delivery.Status.PENDING, "failed": Delivery.Status.FAILED}
+    found = Webhook.objects.order_by().annotate(
+        **{name: Coalesce(Subquery(counted.filter(status=state).values("many")), 0) for name, state in states.items()}
+    )
+    if text := filters.get("q"):
+        found = found.filter(Q(name__icontains=text) | Q(url__icontains=text))
+    if event := filters.get("event"):
+        found = found.filter(events__contains=[event])
+    if "enabled" in filters:
+        found = found.filter(enabled=filters["enabled"])
+    return found
+
+
+def webhook_with_counts(webhook_id: UUID | None) -> Webhook:
+    """The webhook, with `pending` and `failed`.
+
+    Raises:
+        WebhookNotFoundError
+    """
+    webhook = webhooks_matching({}).filter(pk=webhook_id or _NO_ID).first()
+    if webhook is None:
+        raise WebhookNotFoundError
+    return webhook
+
+
+def deliveries_of(webhook: Webhook, *, status: str = "", event: str = "") -> QuerySet[Delivery]:
+    """What a webhook was sent or is to be sent, each with its event; unordered."""
+    found = Delivery.objects.filter(webhook=webhook).select_related("event")
+    if status:
+        found = found.filter(status=status)
+    return found.filter(event__event=event) if event else found
+
+
+def delivery_of(webhook: Webhook, delivery_id: UUID | None) -> Delivery:
+    """One delivery of a webhook, with its event.
+
+    Raises:
+        DeliveryNotFoundError
+    """
+    found = Delivery.objects.select_related("event").filter(webhook=webhook, pk=delivery_id or _NO_ID).first()
+    if found is None:
+        raise DeliveryNotFoundError
+    return found
+
+
+def events_to_replay(webhook: Webhook, *, since: Any, until: Any, only_failed: bool) -> list[UUID]:
+    """Events that a webhook was sent in a span of time and that are not on their way to it now, oldest first.
+
+    With `only_failed`, those of which no delivery got through. No more than REPLAYED_AT_MOST.
+    """
+    sent = Delivery.objects.filter(webhook=webhook, event=OuterRef("pk"))
+    found = WebhookEvent.objects.filter(Exists(sent)).exclude(Exists(sent.filter(status=Delivery.Status.PENDING)))
+    if only_failed:
+        found = found.exclude(Exists(sent.filter(status=Delivery.Status.DELIVERED)))
+    if since is not None:
+        found = found.filter(created_at__gte=since)
+    if until is not None:
+        found = found.filter(created_at__lt=until)
+    return list(found.order_by("created_at").values_list("pk", flat=True)[:REPLAYED_AT_MOST])
+
+
+def webhooks_due(limit: int = 200) -> list[UUID]:
+    """Webhooks that have something to be sent now whose message was lost, or whose turn has come again."""
+    due = Delivery.objects.filter(
+        webhook=OuterRef("pk"), status=Delivery.Status.PENDING, not_before__lt=Now() - DELIVERY_ON_ITS_WAY
+    )
+    found = Webhook.objects.filter(Exists(due), enabled=True, not_before__lte=Now())
+    return list(found.order_by("not_before").values_list("pk", flat=True)[:limit])

@@ -7,7 +7,7 @@ from celery import shared_task
 from operations import driftchecks as _driftchecks  # noqa: F401  (registers its runner)
 from operations import repairs as _repairs  # noqa: F401  (registers its runner)
 from operations import selectors
-from operations.services import jobs
+from operations.services import deliveries, jobs, webhooks
 
 
 @shared_task(name="operations.run_job", soft_time_limit=5 * 3600, time_limit=5 * 3600 + 300)
@@ -20,3 +20,22 @@ def sweep_jobs() -> None:
     """Every 10 s: hand out jobs whose message or worker was lost. The messages expire with the next sweep."""
     for job_id in selectors.jobs_to_start():
         run_job.apply_async(args=(str(job_id),), expires=10)
+
+
+@shared_task(name="operations.send_deliveries", soft_time_limit=40, time_limit=50)
+def send_deliveries(webhook_id: str) -> None:
+    deliveries.send_due(webhook_id=UUID(webhook_id))
+
+
+@shared_task(name="operations.sweep_deliveries", soft_time_limit=30, time_limit=45)
+def sweep_deliveries() -> None:
+    """Every 10 s: wake a sender for each webhook that has something due. The messages expire with the next sweep."""
+    webhooks.follow_settings()
+    for webhook_id in selectors.webhooks_due():
+        send_deliveries.apply_async(args=(str(webhook_id),), expires=10)
+
+
+@shared_task(name="operations.purge_old", soft_time_limit=110, time_limit=120)
+def purge_old() -> None:
+    """Every hour: drop what is kept for a time only."""
+    deliveries.purge_events()

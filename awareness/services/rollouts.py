@@ -15,6 +15,7 @@ from awareness.rollout import DEFAULT_WAVES, Rollout, pinned
 from opencrane.actor import Actor
 from opencrane.errors import InvalidError
 from operations.services import audit
+from operations.services.webhooks import emit
 
 _RESOURCE = "AwarenessRollout/fleet"
 
@@ -106,5 +107,9 @@ def _store(before: Rollout, wanted: Rollout, verb: str, message: str, actor: Act
         before=before.as_json() if before.is_defined else None,
         after=wanted.as_json(),
         actor=actor,
+    )
+    emit(
+        event="rollout.changed",
+        payload={"change": verb, "message": message, "rollout": wanted.as_json(), "by": actor.name},
     )
     return wanted

@@ -13,6 +13,7 @@ from mcpservers.models import McpHealth, McpProbe, McpServer
 from mcpservers.probing import Finding, probe
 from opencrane.errors import ConflictError
 from opencrane.tasks import enqueue_on_commit
+from operations.services.webhooks import emit
 
 TASK = "mcpservers.probe_server"
 # How many probes in a row have to agree before the health changes. The first success counts at once: until then
@@ -77,6 +78,9 @@ def record_finding(probed: McpServer, finding: Finding) -> bool:
     state = _judged(health)
     if state != health.state:
         health.state, health.since = state, now
+        if state == McpHealth.State.UNHEALTHY:
+            about = {"serverId": str(server.pk), "name": server.name, "endpoint": server.endpoint}
+            emit(event="probe.failed", payload=about | {"error": finding.error, "failures": health.failures})
     health.probed_at, health.latency_ms, health.error = now, finding.latency_ms, finding.error
     if finding.ok:
         health.server_name = finding.server_name

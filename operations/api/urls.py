@@ -3,6 +3,7 @@
 from django.urls import path
 
 from operations.api.viewsets import AuditViewSet, JobViewSet
+from operations.api.webhooks import WebhookViewSet
 
 urlpatterns = [
     path("audit", AuditViewSet.as_view({"get": "show"})),
@@ -10,4 +11,11 @@ urlpatterns = [
     path("jobs/<str:id>", JobViewSet.as_view({"get": "retrieve"})),
     path("jobs/<str:id>/cancel", JobViewSet.as_view({"post": "cancel"})),
     path("jobs/<str:id>/retry", JobViewSet.as_view({"post": "retry"})),
+    path("webhooks", WebhookViewSet.as_view({"get": "list", "post": "create"})),
+    path("webhooks/<str:id>", WebhookViewSet.as_view({"get": "retrieve", "put": "update", "delete": "destroy"})),
+    path("webhooks/<str:id>/secret", WebhookViewSet.as_view({"post": "renew_secret"})),
+    path("webhooks/<str:id>/test", WebhookViewSet.as_view({"post": "test"})),
+    path("webhooks/<str:id>/replay", WebhookViewSet.as_view({"post": "replay"})),
+    path("webhooks/<str:id>/deliveries", WebhookViewSet.as_view({"get": "deliveries"})),
+    path("webhooks/<str:id>/deliveries/<str:deliveryId>/resend", WebhookViewSet.as_view({"post": "resend"})),
 ]

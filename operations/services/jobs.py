@@ -26,6 +26,7 @@ from operations.errors import (
 from operations.models import Job, JobItem
 from operations.selectors import SILENT, job_by_id, job_for_update
 from operations.services import audit
+from operations.services.webhooks import emit
 
 log = structlog.get_logger(__name__)
 
@@ -258,4 +259,10 @@ def _end(job: Job, *, status: Job.Status, result: dict[str, Any] | None = None, 
             resource=f"Job/{job.pk}",
             message=f"{job.kind} {status}" + (f": {error}" if error else ""),
             actor=actor_of_job(job),
+        )
+    if status == Job.Status.FAILED:
+        emit(
+            event="job.failed",
+            payload={"jobId": str(job.pk), "kind": job.kind, "error": mask_text(error), "startedBy": job.actor_name},
+            dedupe_key=str(job.pk),
         )
