@@ -59,7 +59,7 @@ def _judged(extra: str = "", order: str = "") -> str:
 
     OFFSET 0 keeps PostgreSQL from working out the inner expressions again wherever they are used.
     """
-    known = f"""SELECT t.name{extra}, p.last_seen_at, p.running_contract_version AS running,
+    known = f"""SELECT t.name{extra}, p.last_seen_at, p.running_contract_version AS running, p.document,
         %(everyone)s OR t.awareness_wave = ANY(%(promoted_waves)s::text[]) AS is_promoted,
         coalesce(p.last_seen_at > now() - %(silent)s, FALSE) AS participating,
         coalesce(p.policy_violations, 0) AS violations
@@ -75,9 +75,8 @@ def _judged(extra: str = "", order: str = "") -> str:
 # Pasted together, which takes half the time of json_build_object. Names are DNS labels and versions semantic, so that
 # nothing in them needs escaping; what comes from the settings arrives as JSON.
 _ITEM = """'{"tenant":"' || name || '","lastSeenAt":'
-    || coalesce(left(to_json(last_seen_at AT TIME ZONE 'UTC')::text, -1) || 'Z"', 'null')
-    || ',"runningContractVersion":' || coalesce('"' || nullif(running, '') || '"', 'null')
-    || ',"expectedContractVersion":' || CASE WHEN is_promoted THEN %(promoted_json)s ELSE %(stable_json)s END
+    || coalesce(document, 'null,"runningContractVersion":null') || ',"expectedContractVersion":'
+    || CASE WHEN is_promoted THEN %(promoted_json)s ELSE %(stable_json)s END
     || ',"participating":' || participating::text || ',"drifted":' || drifted::text
     || ',"policyViolations":' || violations || ',"severity":"' || severity || '"}'"""
 _COUNTS = (

@@ -46,6 +46,21 @@ class McpServer(models.Model):
 
     next_probe_at = models.DateTimeField(db_default=Now(), editable=False)
     is_probe_wanted = models.BooleanField(default=False, editable=False)
+    # What answers give of the row, written when it changes and not at every reading; the migration makes the function.
+    document = models.GeneratedField(
+        expression=models.Func(
+            *(
+                models.F(name)
+                for name in (
+                    "id", "name", "description", "endpoint", "transport", "scope", "status", "capabilities",
+                    "source_id", "created_at", "updated_at",
+                )
+            ),
+            function="mcpservers_server_document",
+        ),
+        output_field=models.TextField(),
+        db_persist=True,
+    )  # fmt: skip
 
     class Meta:
         ordering = ["-created_at", "-id"]
@@ -110,6 +125,21 @@ class McpHealth(models.Model):
     server_version = models.CharField(max_length=200, blank=True, default="")
     protocol_version = models.CharField(max_length=40, blank=True, default="")
     tools = ValueField(default=list)
+    # As `McpServer.document`.
+    document = models.GeneratedField(
+        expression=models.Func(
+            *(
+                models.F(name)
+                for name in (
+                    "state", "since", "failures", "probed_at", "latency_ms", "error", "server_name", "server_version",
+                    "protocol_version", "tools",
+                )
+            ),
+            function="mcpservers_health_document",
+        ),
+        output_field=models.TextField(),
+        db_persist=True,
+    )  # fmt: skip
 
     class Meta:
         verbose_name_plural = "MCP health"

@@ -19,41 +19,33 @@ PROBES_NEWEST = Keyset([("at", "desc"), ("id", "desc")], name="probes")
 _TIME = """to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 CREDENTIAL = f"""json_build_object('id', c.id, 'displayName', c.display_name, 'brokeringMode', c.brokering_mode,
  'secretRef', nullif(c.secret_ref, ''), 'createdAt', {_TIME.format(column="c.created_at")})"""
+# Of a server that was never probed; braces are doubled for `format`.
+_UNKNOWN = """'"health":"unknown","probe":{{"lastAt":null,"since":null,"latencyMs":null,"error":null,"failures":0,
+ "serverName":null,"serverVersion":null,"protocolVersion":null,"toolCount":null}}'"""
 # Grants and credentials are gathered once for the whole page and then joined: a look-up for each server would cost more
-# than everything else.
+# than everything else. Lists are pasted in as text: as JSON they would be parsed again.
 _SERVERS = f"""
 WITH page AS MATERIALIZED (
     SELECT * FROM mcpservers_mcpserver s WHERE {{where}} ORDER BY s.created_at DESC, s.id DESC {{limit}}
 ), granted AS (
-    SELECT r.payload_id, json_agg(json_build_object('id', r.id, 'payloadId', r.payload_id, 'scope', r.scope,
-        'subjectType', r.subject_type, 'subjectId', coalesce(r.group_id::text, r.tenant_id::text, r."user"),
-        'subjectName', coalesce(g.name,
-            (SELECT t.name FROM tenants_tenant t WHERE t.id = r.tenant_id), r."user"),
-        'access', r.access, 'priority', r.priority,
-        'note', nullif(r.note, ''), 'createdAt', {_TIME.format(column="r.created_at")})
-        ORDER BY r.priority DESC, (r.access = 'deny') DESC, r.created_at DESC, r.id) AS list
+    SELECT r.payload_id, string_agg(r.document || to_json(coalesce(g.name,
+            (SELECT t.name FROM tenants_tenant t WHERE t.id = r.tenant_id), r."user"))::text || '}}}}',
+        ',' ORDER BY r.priority DESC, r.access DESC, r.created_at DESC, r.id) AS list
     FROM policies_grant r LEFT JOIN policies_group g ON g.id = r.group_id
     WHERE r.payload_type = 'mcp-server' {{of_page}} GROUP BY r.payload_id
 ), known AS (
-    SELECT c.server_id, json_agg({CREDENTIAL} ORDER BY c.created_at, c.id) AS list
+    SELECT c.server_id, json_agg({CREDENTIAL} ORDER BY c.created_at, c.id)::text AS list
     FROM mcpservers_mcpcredential c WHERE c.server_id IN (SELECT id FROM page) GROUP BY c.server_id
+), item AS (
+    SELECT s.document || coalesce(h.document, {_UNKNOWN}) || ',"grants":[' || coalesce(granted.list, '')
+        || '],"credentials":' || coalesce(known.list, '[]') || {{more}} '}}}}' AS text, s.created_at, s.id, s.generation
+    FROM page s LEFT JOIN granted ON granted.payload_id = s.id::text LEFT JOIN known ON known.server_id = s.id
+    LEFT JOIN mcpservers_mcphealth h ON h.server_id = s.id
 )
-SELECT json_build_object('id', s.id, 'name', s.name, 'description', nullif(s.description, ''), 'endpoint', s.endpoint,
-    'transport', s.transport, 'scope', s.scope, 'status', s.status, 'capabilities', s.capabilities,
-    'sourceId', nullif(s.source_id, ''), 'grants', coalesce(granted.list, '[]'),
-    'credentials', coalesce(known.list, '[]'), 'health', coalesce(h.state, 'unknown'),
-    'probe', json_build_object('lastAt', {_TIME.format(column="h.probed_at")},
-        'since', {_TIME.format(column="h.since")}, 'latencyMs', h.latency_ms, 'error', nullif(h.error, ''),
-        'failures', coalesce(h.failures, 0), 'serverName', nullif(h.server_name, ''),
-        'serverVersion', nullif(h.server_version, ''), 'protocolVersion', nullif(h.protocol_version, ''),
-        'toolCount', jsonb_array_length(h.tools)) {{more}},
-    'createdAt', {_TIME.format(column="s.created_at")}, 'updatedAt', {_TIME.format(column="s.updated_at")})::text,
-    s.created_at, s.id, s.generation
-FROM page s LEFT JOIN granted ON granted.payload_id = s.id::text LEFT JOIN known ON known.server_id = s.id
-LEFT JOIN mcpservers_mcphealth h ON h.server_id = s.id
-ORDER BY s.created_at DESC, s.id DESC
 """  # noqa: S608 - constants
 _OF_PAGE = "AND r.payload_id IN (SELECT id::text FROM page)"
+_ROWS = "SELECT text, created_at, id FROM item ORDER BY created_at DESC, id DESC"
+_WHOLE = "SELECT coalesce(string_agg(text, ',' ORDER BY created_at DESC, id DESC), '') FROM item"
 
 
 def server_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
@@ -74,10 +66,12 @@ def server_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
     if "health" in filters:
         parts.append("coalesce((SELECT h.state FROM mcpservers_mcphealth h WHERE h.server_id = s.id), 'unknown') = %s")
         params = [*params, filters["health"]]
-    limit = "" if page.limit is None else f"LIMIT {page.limit + 1:d}"
-    of_page = _OF_PAGE if page.limit is not None or len(parts) > 1 else ""
-    rows = _rows(" AND ".join(parts), params, limit=limit, of_page=of_page)
-    return json_page(NEWEST, [row[:3] for row in rows], page)
+    where = " AND ".join(parts)
+    if page.limit is None:
+        [(text,)] = _rows(where, params, _WHOLE, of_page=_OF_PAGE if len(parts) > 1 else "")
+        return b"[" + text.encode() + b"]", ""
+    rows = _rows(where, params, _ROWS, limit=f"LIMIT {page.limit + 1:d}")
+    return json_page(NEWEST, rows, page)
 
 
 def server_json(server_id: UUID | None) -> tuple[bytes, int]:
@@ -86,15 +80,18 @@ def server_json(server_id: UUID | None) -> tuple[bytes, int]:
     Raises:
         McpServerNotFoundError
     """
-    rows = _rows("s.id = %s", [server_id], of_page=_OF_PAGE, more=", 'tools', coalesce(h.tools, '[]')")
+    more = """',"tools":' || coalesce(h.tools, '[]')::text ||"""
+    rows = _rows("s.id = %s", [server_id], "SELECT text, generation FROM item", more=more)
     if not rows:
         raise McpServerNotFoundError
-    return rows[0][0].encode(), rows[0][3]
+    return rows[0][0].encode(), rows[0][1]
 
 
-def _rows(where: str, params: list[Any], *, limit: str = "", of_page: str = "", more: str = "") -> list[Any]:
+def _rows(
+    where: str, params: list[Any], select: str, *, limit: str = "", of_page: str = _OF_PAGE, more: str = ""
+) -> list[Any]:
     with connection.cursor() as cursor:
-        cursor.execute(_SERVERS.format(where=where, limit=limit, of_page=of_page, more=more), params)
+        cursor.execute(_SERVERS.format(where=where, limit=limit, of_page=of_page, more=more) + select, params)
         return cursor.fetchall()
 
 
@@ -148,8 +145,8 @@ def active_servers(ids: list[str]) -> list[dict[str, Any]]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT id::text, name, transport, endpoint FROM mcpservers_mcpserver"
-            " WHERE id = ANY(%s::uuid[]) AND status = 'active' ORDER BY name",
-            [ids],
+            " WHERE id = ANY(string_to_array(%s, ',')::uuid[]) AND status = 'active' ORDER BY name",
+            [",".join(ids)],  # psycopg takes its time with every element of a list
         )
         return [
             {"id": server_id, "name": name, "transport": transport, "endpoint": endpoint}

@@ -8,7 +8,7 @@ grant means not allowed. Whatever the number of groups, it is one indexed query 
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection
@@ -29,9 +29,8 @@ class Principal:
     email: str
 
 
-@dataclass(frozen=True)
-class Decision:
-    """The grant that decides about one payload."""
+class Decision(NamedTuple):
+    """The grant that decides about one payload. A tuple, since a contract makes hundreds of them."""
 
     payload_id: str
     access: str
@@ -122,7 +121,7 @@ def compiled_types(principal: Principal, payload_types: Sequence[str]) -> dict[s
     with connection.cursor() as cursor:
         cursor.execute(_COMPILED, _parameters(principal, payload_types))
         for payload_type, *values in cursor.fetchall():
-            found[payload_type].append(Decision(*values))
+            found[payload_type].append(Decision._make(values))
     return found
 
 

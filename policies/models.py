@@ -119,6 +119,22 @@ class Grant(models.Model):
     priority = models.IntegerField(default=0)
     note = models.TextField(blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    # Grants never change, so PostgreSQL writes their JSON once, up to the subject's name, which may change: lists of
+    # thousands of grants cost a third of what they would otherwise. The function is made by the migration.
+    document = models.GeneratedField(
+        expression=models.Func(
+            *(
+                models.F(name)
+                for name in (
+                    "id", "payload_id", "scope", "subject_type", "group_id", "tenant_id", "user", "access", "priority",
+                    "note", "created_at",
+                )
+            ),
+            function="policies_grant_document",
+        ),
+        output_field=models.TextField(),
+        db_persist=True,
+    )  # fmt: skip
 
     class Meta:
         ordering = ["-priority", "access", "-created_at", "id"]
@@ -131,7 +147,11 @@ class Grant(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["payload_type", "payload_id"], name="grant_payload"),
+            # In the order in which they decide: `deny` comes after `allow` in the alphabet.
+            models.Index(
+                fields=["payload_type", "payload_id", "-priority", "-access", "-created_at", "id"],
+                name="grant_payload_order",
+            ),
             models.Index(fields=["tenant", "payload_type"], name="grant_tenant", condition=Q(tenant__isnull=False)),
             models.Index(fields=["group", "payload_type"], name="grant_group", condition=Q(group__isnull=False)),
             models.Index(fields=["user", "payload_type"], name="grant_user", condition=~Q(user="")),

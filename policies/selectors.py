@@ -178,20 +178,19 @@ def memberships_of(tenant: Tenant) -> dict[UUID, str]:
 
 NEWEST_GROUPS = Keyset([("created_at", "desc"), ("id", "desc")], name="groups")
 
-GRANT_JSON = f"""json_build_object('id', r.id, 'payloadId', r.payload_id, 'scope', r.scope,
- 'subjectType', r.subject_type, 'subjectId', coalesce(r.group_id::text, r.tenant_id::text, r."user"),
- 'subjectName', coalesce((SELECT name FROM policies_group WHERE id = r.group_id),
- (SELECT name FROM tenants_tenant WHERE id = r.tenant_id), r."user"), 'access', r.access, 'priority', r.priority,
- 'note', nullif(r.note, ''), 'createdAt', {_TIME.format(column="r.created_at")})"""  # noqa: S608 - constants
-_GRANTS = f"""coalesce((SELECT json_agg({GRANT_JSON} ORDER BY r.payload_id COLLATE "C", r.priority DESC,
- (r.access = 'deny') DESC, r.created_at DESC, r.id) FROM policies_grant r WHERE r.listed_in_id = g.id), '[]')"""  # noqa: S608
+# A grant as JSON text: what is stored of it, and the name that its subject has now.
+GRANT_JSON = """(r.document || to_json(coalesce((SELECT name FROM policies_group WHERE id = r.group_id),
+ (SELECT name FROM tenants_tenant WHERE id = r.tenant_id), r."user"))::text || '}')"""
+_GRANTS = f"""('[' || coalesce((SELECT string_agg({GRANT_JSON}, ',' ORDER BY r.payload_id COLLATE "C", r.priority DESC,
+ (r.access = 'deny') DESC, r.created_at DESC, r.id) FROM policies_grant r WHERE r.listed_in_id = g.id), '') || ']')"""  # noqa: S608
 _MEMBERS = """coalesce((SELECT json_agg(named.name ORDER BY named.name) FROM (
  SELECT coalesce(t.name, m.email) COLLATE "C" AS name FROM policies_groupmember m
  LEFT JOIN tenants_tenant t ON t.id = m.tenant_id WHERE m.group_id = g.id) named), '[]')"""
-_GROUP = f"""json_build_object('id', g.id, 'name', g.name, 'scope', g.scope,
+_GROUP = f"""(left(json_build_object('id', g.id, 'name', g.name, 'scope', g.scope,
  'description', nullif(g.description, ''), 'memberCount', (SELECT count(*) FROM policies_groupmember m
- WHERE m.group_id = g.id), 'members', {_MEMBERS}, 'grants', grants.list, 'awarenessGrants', grants.list,
- 'createdAt', {_TIME.format(column="g.created_at")}, 'updatedAt', {_TIME.format(column="g.updated_at")})"""  # noqa: S608 - constants
+ WHERE m.group_id = g.id), 'members', {_MEMBERS},
+ 'createdAt', {_TIME.format(column="g.created_at")}, 'updatedAt', {_TIME.format(column="g.updated_at")})::text, -1)
+ || ',"grants":' || grants.list || ',"awarenessGrants":' || grants.list || '}}')"""  # noqa: S608 - constants
 _FROM_GROUPS = f"FROM policies_group g CROSS JOIN LATERAL (SELECT {_GRANTS} AS list) grants"
 
 
@@ -212,7 +211,7 @@ def group_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
         )
         params += [member] * 2
     limit = "" if page.limit is None else f"LIMIT {page.limit + 1:d}"
-    sql = f"SELECT {_GROUP}::text, g.created_at, g.id {_FROM_GROUPS} WHERE {' AND '.join(parts)}"
+    sql = f"SELECT {_GROUP}, g.created_at, g.id {_FROM_GROUPS} WHERE {' AND '.join(parts)}"
     with connection.cursor() as cursor:
         cursor.execute(f"{sql} ORDER BY {NEWEST_GROUPS.order_by('g.')} {limit}", params)
         rows = cursor.fetchall()
@@ -226,7 +225,7 @@ def group_json(group_id: UUID | None) -> tuple[bytes, int]:
         GroupNotFoundError
     """
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {_GROUP}::text, g.generation {_FROM_GROUPS} WHERE g.id = %s", [group_id])
+        cursor.execute(f"SELECT {_GROUP}, g.generation {_FROM_GROUPS} WHERE g.id = %s", [group_id])
         row = cursor.fetchone()
     if row is None:
         raise GroupNotFoundError
