@@ -192,6 +192,9 @@ def _compare_values(element: str, old: Any, new: Any, type_: Type, out: Comparis
         _compare_maps(old or {}, new or {}, old_type, inner)
     else:
         _compare_lists(old or [], new or [], old_type, inner)
+    if (old is None or new is None) and not (inner.added or inner.modified or inner.removed):
+        out.modified[element] = LEAF  # null and empty are not the same
+        return
     for target, source in ((out.added, inner.added), (out.modified, inner.modified), (out.removed, inner.removed)):
         if source:
             target[element] = source

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from devstack.cluster import apply, fields
@@ -51,6 +51,8 @@ def test_set_algebra(left: fields.Set, right: fields.Set) -> None:
 
 
 @given(objects, objects)
+@example({"a": None}, {"a": {}})
+@example({"a": {}}, {"a": None})
 def test_comparison_covers_what_changed(old: dict[str, Any], new: dict[str, Any]) -> None:
     change = fields.compare(old, new, ANY)
     touched = bool(change.added or change.modified or change.removed)
