@@ -3,6 +3,7 @@
 Each integration has a group of its own below. A missing or bad value stops the process with one sentence.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,8 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "awareness.purge_events": {"task": "awareness.purge_events", "schedule": 1800.0, "options": {"expires": 1800}},
     "mcpservers.start_probes": {"task": "mcpservers.start_probes", "schedule": 15.0, "options": {"expires": 15}},
     "policies.push_due": {"task": "policies.push_due", "schedule": 10.0, "options": {"expires": 10}},
+    "skills.push_due": {"task": "skills.push_due", "schedule": 10.0, "options": {"expires": 10}},
+    "skills.sync_due": {"task": "skills.sync_due", "schedule": 60.0, "options": {"expires": 60}},
     "operations.sweep_jobs": {"task": "operations.sweep_jobs", "schedule": 10.0, "options": {"expires": 10}},
     "operations.sweep_deliveries": {
         "task": "operations.sweep_deliveries",
@@ -329,4 +332,36 @@ AWARENESS_PINNED_VERSION = env.text("AWARENESS_PINNED_VERSION", "1.0.0")
 # How long reports of pods are kept, and with them their idempotency keys and the policy violations they count for.
 PARTICIPATION_DAYS = env.integer("OPENCRANE_PARTICIPATION_DAYS", 30, minimum=1, maximum=3650)
 MCP_GATEWAY_URL = env.url("OPENCRANE_MCP_GATEWAY_URL")
+
+# --- Skill store ---------------------------------------------------------------------------------------------------
+
 SKILL_OCI_REGISTRY_URL = env.url("SKILL_OCI_REGISTRY_URL")
+if SKILL_OCI_REGISTRY_URL.count("/") > 2 or "@" in SKILL_OCI_REGISTRY_URL:
+    raise env.ConfigurationError(
+        "SKILL_OCI_REGISTRY_URL", "has to be the registry's origin alone, such as https://registry.example.com"
+    )
+SKILL_OCI_REPOSITORY = env.text("SKILL_OCI_REPOSITORY", "opencrane/skills")
+if not re.fullmatch(r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*", SKILL_OCI_REPOSITORY):
+    raise env.ConfigurationError(
+        "SKILL_OCI_REPOSITORY", f"is {SKILL_OCI_REPOSITORY!r}, but has to be a repository such as opencrane/skills"
+    )
+SKILL_OCI_USERNAME = env.secret("OPENCRANE_SKILL_OCI_USERNAME")
+SKILL_OCI_PASSWORD = env.secret("OPENCRANE_SKILL_OCI_PASSWORD")
+if bool(SKILL_OCI_USERNAME) != bool(SKILL_OCI_PASSWORD):
+    raise env.ConfigurationError(
+        "OPENCRANE_SKILL_OCI_USERNAME", "and OPENCRANE_SKILL_OCI_PASSWORD belong together; one of them is missing"
+    )
+SKILL_OCI_AUTH_ORIGINS = env.words("OPENCRANE_SKILL_OCI_AUTH_ORIGINS")
+if not all(re.fullmatch(r"https?://[^/@]+", origin) for origin in SKILL_OCI_AUTH_ORIGINS):
+    raise env.ConfigurationError(
+        "OPENCRANE_SKILL_OCI_AUTH_ORIGINS", "has to be a list of origins, such as https://auth.example.com"
+    )
+SKILL_OCI_CA_FILE = env.text("OPENCRANE_SKILL_OCI_CA_FILE")
+if SKILL_OCI_CA_FILE and not Path(SKILL_OCI_CA_FILE).is_file():
+    raise env.ConfigurationError("OPENCRANE_SKILL_OCI_CA_FILE", f"names {SKILL_OCI_CA_FILE}, which is no file")
+SKILL_OCI_TLS_VERIFY = env.boolean("OPENCRANE_SKILL_OCI_TLS_VERIFY", True)
+SKILL_OCI_TIMEOUT_SECONDS = env.integer("OPENCRANE_SKILL_OCI_TIMEOUT_SECONDS", 20, minimum=1, maximum=300)
+
+# --- Third-party sources -------------------------------------------------------------------------------------------
+
+SOURCE_INTERVAL_SECONDS = env.integer("OPENCRANE_SOURCE_INTERVAL_SECONDS", 3600, minimum=60, maximum=604_800)

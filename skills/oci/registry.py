@@ -27,7 +27,8 @@ SMALL_BYTES = 64 * 1024
 # What may go better the next time.
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_RETRY_PAUSES = (0.1, 0.5)
+# Seconds before the second try, and before each later one.
+RETRY_PAUSES = (0.1, 0.5)
 _LONGEST_PAUSE = 2.0
 _TOKEN_SLACK_SECONDS = 10.0
 
@@ -94,7 +95,7 @@ class Registry:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         max_bytes: int = SMALL_BYTES,
-        tries: int = 1 + len(_RETRY_PAUSES),
+        tries: int = 3,
     ) -> Answer:
         """Ask the registry, log in when it wants that, and try again what may go better.
 
@@ -122,7 +123,7 @@ class Registry:
                 if answer.status not in _TRANSIENT or attempt == tries:
                     raise self._refusal(method, answer)
                 pause = _retry_after(answer.headers)
-            time.sleep(min(_LONGEST_PAUSE, max(pause, _RETRY_PAUSES[min(attempt, len(_RETRY_PAUSES)) - 1])))
+            time.sleep(min(_LONGEST_PAUSE, max(pause, RETRY_PAUSES[min(attempt, len(RETRY_PAUSES)) - 1])))
         raise AssertionError("tries is at least 1")
 
     def within(self, location: str, base: str) -> str:
@@ -232,10 +233,11 @@ class Registry:
                     # None was asked for; a few bytes could unpack to gigabytes.
                     raise RegistryRefusedError("The registry compresses its answer although it was asked not to.")
                 parts, size = [], 0
+                limit = max_bytes if response.is_success else SMALL_BYTES
                 for chunk in response.iter_raw():
                     size += len(chunk)
-                    if size > max_bytes:
-                        raise RegistryRefusedError(f"The registry answers with more than {max_bytes} bytes.")
+                    if size > limit:
+                        raise RegistryRefusedError(f"The registry answers with more than {limit} bytes.")
                     if time.monotonic() > deadline:
                         raise RegistryUnavailableError("The registry takes too long to answer.")
                     parts.append(chunk)
@@ -262,9 +264,9 @@ class Registry:
 
 
 def _tls(options: RegistryOptions) -> ssl.SSLContext | bool:
-    if not options.url.startswith("https://"):
-        return True
-    if not options.verify_tls:
+    # Loading the system's certificates takes a while, and plain HTTP has no use for them.
+    is_used = any(url.startswith("https://") for url in (options.url, *options.auth_origins))
+    if not (is_used and options.verify_tls):
         return False
     return ssl.create_default_context(cafile=str(Path(options.ca_file)) if options.ca_file else None)
 
