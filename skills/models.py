@@ -165,3 +165,132 @@ class SkillPromotion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.from_scope} to {self.to_scope}: {self.status}"
+
+
+class ThirdPartySource(models.Model):
+    """A place that skills and MCP servers are taken from, once an operator has approved it.
+
+    `state` is what the last sync, or the lack of an approval, left; whether a sync is under way its job says. A source
+    that changes its address or type waits for approval again.
+    """
+
+    class Type(models.TextChoices):
+        MCP_REGISTRY = "mcp-registry"
+        ANTHROPIC_SKILLS = "anthropic-skills"
+        GIT_REPOSITORY = "git-repository"
+        MANUAL_UPLOAD = "manual-upload"
+
+    class SyncMode(models.TextChoices):
+        SCHEDULED = "scheduled"
+        MANUAL = "manual"
+
+    class State(models.TextChoices):
+        PENDING_APPROVAL = "pending-approval"
+        HEALTHY = "healthy"
+        ERROR = "error"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=253, db_collation="C")
+    type = models.CharField(max_length=20, choices=Type)
+    url = models.CharField(max_length=2048)
+    # A branch or tag of a repository; empty for the one that the repository itself prefers.
+    ref = models.CharField(max_length=200, blank=True, default="")
+    sync_mode = models.CharField(max_length=10, choices=SyncMode, default=SyncMode.MANUAL)
+    state = models.CharField(max_length=20, choices=State, default=State.PENDING_APPROVAL, editable=False)
+    sync_error = models.TextField(blank=True, default="", editable=False)
+    # What was read last: a commit, or nothing for a registry.
+    revision = models.CharField(max_length=64, blank=True, default="", editable=False)
+    approved_by = models.CharField(max_length=254, blank=True, default="", editable=False)
+    approved_at = models.DateTimeField(null=True, editable=False)
+    last_synced_at = models.DateTimeField(null=True, editable=False)
+    next_sync_at = models.DateTimeField(db_default=Now(), editable=False)
+    generation = models.PositiveBigIntegerField(default=1, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        constraints = [models.UniqueConstraint(fields=["name"], name="skill_source_name_key")]
+        indexes = [
+            models.Index(fields=["-created_at", "-id"], name="skill_source_newest"),
+            models.Index(
+                fields=["next_sync_at"],
+                name="skill_source_due",
+                condition=Q(sync_mode="scheduled") & ~Q(state="pending-approval"),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class SourceItemManager(models.Manager["SourceItem"]):
+    """Leaves the content in the database until somebody asks for it."""
+
+    def get_queryset(self) -> models.QuerySet["SourceItem"]:
+        return super().get_queryset().defer("content")
+
+
+class SourceItem(models.Model):
+    """Something that a source offers, as its last sync found it; `is_gone` when it no longer did.
+
+    `problem` says why it cannot be imported, empty when it can. A skill has its `content`; of an MCP server `details`
+    holds `endpoint` and `transport`.
+    """
+
+    class Kind(models.TextChoices):
+        SKILL = "skill"
+        MCP_SERVER = "mcp-server"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    source = models.ForeignKey(ThirdPartySource, on_delete=models.CASCADE, related_name="items", db_index=False)
+    kind = models.CharField(max_length=10, choices=Kind)
+    upstream_id = models.CharField(max_length=1024, db_collation="C")
+    name = models.CharField(max_length=253, db_collation="C")
+    version = models.CharField(max_length=128)
+    digest = models.CharField(max_length=71)
+    description = models.TextField(blank=True, default="")
+    details = ValueField(default=dict)
+    content = models.BinaryField(null=True)
+    content_type = models.CharField(max_length=255, blank=True, default="")
+    problem = models.TextField(blank=True, default="")
+    is_gone = models.BooleanField(default=False)
+    found_at = models.DateTimeField(db_default=Now())
+    changed_at = models.DateTimeField(db_default=Now())
+
+    objects = SourceItemManager()
+
+    class Meta:
+        base_manager_name = "objects"
+        ordering = ["name", "id"]
+        constraints = [models.UniqueConstraint(fields=["source", "kind", "upstream_id"], name="source_item_key")]
+        indexes = [models.Index(fields=["source", "name", "id"], name="source_item_order")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} {self.version}"
+
+
+class SourceImport(models.Model):
+    """What became of an item: a bundle or an MCP server, made from it as it was then."""
+
+    id = models.BigAutoField(primary_key=True)
+    item = models.ForeignKey(SourceItem, on_delete=models.CASCADE, related_name="imports", db_index=False)
+    bundle = models.ForeignKey(SkillBundle, on_delete=models.CASCADE, null=True, related_name="imports")
+    server = models.ForeignKey("mcpservers.McpServer", on_delete=models.CASCADE, null=True, related_name="+")
+    version = models.CharField(max_length=128)
+    digest = models.CharField(max_length=71)
+    imported_by = models.CharField(max_length=254, blank=True, default="")
+    imported_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["-imported_at", "-id"]
+        constraints = [
+            models.CheckConstraint(
+                name="source_import_is_one",
+                condition=Q(bundle=None, server__isnull=False) | Q(bundle__isnull=False, server=None),
+            )
+        ]
+        indexes = [models.Index(fields=["item", "-imported_at", "-id"], name="source_import_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.item_id}: {self.version}"

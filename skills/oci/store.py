@@ -180,39 +180,38 @@ class OciStore:
 
 
 _lock = threading.Lock()
-_store: OciStore | None = None
-_made_from: tuple[RegistryOptions, str] | None = None
+_stores: dict[tuple[RegistryOptions, str], OciStore] = {}
 
 
-def store() -> OciStore | None:
-    """The store that the settings name, one for each process; None without one."""
-    global _store, _made_from  # noqa: PLW0603
-    if not (settings.SKILL_OCI_REGISTRY_URL and settings.SKILL_OCI_REPOSITORY):
+def store(*, timeout_seconds: int | None = None) -> OciStore | None:
+    """The store that the settings name; None without one. A process has one for each timeout.
+
+    Args:
+        timeout_seconds: for those who can wait less long than the settings say.
+    """
+    if not settings.SKILL_OCI_REGISTRY_URL:
         return None
-    wanted = (
-        RegistryOptions(
-            url=settings.SKILL_OCI_REGISTRY_URL,
-            username=settings.SKILL_OCI_USERNAME,
-            password=settings.SKILL_OCI_PASSWORD,
-            auth_origins=tuple(settings.SKILL_OCI_AUTH_ORIGINS),
-            ca_file=settings.SKILL_OCI_CA_FILE,
-            verify_tls=settings.SKILL_OCI_TLS_VERIFY,
-            timeout_seconds=settings.SKILL_OCI_TIMEOUT_SECONDS,
-        ),
-        settings.SKILL_OCI_REPOSITORY,
+    patience: int = settings.SKILL_OCI_TIMEOUT_SECONDS
+    options = RegistryOptions(
+        url=settings.SKILL_OCI_REGISTRY_URL,
+        username=settings.SKILL_OCI_USERNAME,
+        password=settings.SKILL_OCI_PASSWORD,
+        auth_origins=tuple(settings.SKILL_OCI_AUTH_ORIGINS),
+        ca_file=settings.SKILL_OCI_CA_FILE,
+        verify_tls=settings.SKILL_OCI_TLS_VERIFY,
+        timeout_seconds=min(patience, timeout_seconds or patience),
     )
+    key = (options, settings.SKILL_OCI_REPOSITORY)
     with _lock:
-        if _store is None or _made_from != wanted:
-            if _store is not None:
-                _store.close()
-            _store, _made_from = OciStore(*wanted), wanted
-        return _store
+        found = _stores.get(key)
+        if found is None:
+            found = _stores[key] = OciStore(*key)
+        return found
 
 
-def forget_store() -> None:
+def forget_stores() -> None:
     """Close the process's connections to the registry."""
-    global _store, _made_from  # noqa: PLW0603
     with _lock:
-        if _store is not None:
-            _store.close()
-        _store = _made_from = None
+        for each in _stores.values():
+            each.close()
+        _stores.clear()

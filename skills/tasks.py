@@ -1,0 +1,20 @@
+"""Celery tasks of skills."""
+
+from uuid import UUID
+
+from celery import shared_task
+
+from skills.services import backfill as _backfill  # noqa: F401  (registers its runner)
+from skills.services import publishing
+
+
+@shared_task(name="skills.push_bundle", soft_time_limit=180, time_limit=210)
+def push_bundle(bundle_id: str) -> None:
+    publishing.push_bundle(bundle_id=UUID(bundle_id))
+
+
+@shared_task(name="skills.push_due", soft_time_limit=30, time_limit=45)
+def push_due() -> None:
+    """Every 10 s: hand out pushes whose time has come. The messages expire with the next sweep."""
+    for bundle_id in publishing.pushes_due():
+        push_bundle.apply_async(args=(str(bundle_id),), expires=10)

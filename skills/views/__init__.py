@@ -1,0 +1,1 @@
+"""Console pages of skills and their sources: read by selectors, act by services."""
