@@ -208,7 +208,6 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "mcpservers.start_probes": {"task": "mcpservers.start_probes", "schedule": 15.0, "options": {"expires": 15}},
     "policies.push_due": {"task": "policies.push_due", "schedule": 10.0, "options": {"expires": 10}},
     "skills.push_due": {"task": "skills.push_due", "schedule": 10.0, "options": {"expires": 10}},
-    "skills.sync_due": {"task": "skills.sync_due", "schedule": 60.0, "options": {"expires": 60}},
     "operations.sweep_jobs": {"task": "operations.sweep_jobs", "schedule": 10.0, "options": {"expires": 10}},
     "operations.sweep_deliveries": {
         "task": "operations.sweep_deliveries",

@@ -256,7 +256,7 @@ class Registry:
         sentence = f"The registry answers {method} with HTTP status {answer.status}{told}."
         if answer.status in _TRANSIENT:
             return RegistryUnavailableError(sentence)
-        if answer.status == 404:
+        if answer.status == 404 and method in ("GET", "HEAD"):
             return BlobNotFoundError("The registry does not have it.")
         if answer.status in (401, 403):
             return RegistryRefusedError(f"The registry does not allow this to the user that is set{told}.")

@@ -81,9 +81,7 @@ class OciStore:
         Raises:
             RegistryError
         """
-        answer = self.registry.request(
-            "HEAD", f"{self._path}/blobs/{digest}", expect=(200, 404), scope=self._scope
-        )
+        answer = self.registry.request("HEAD", f"{self._path}/blobs/{digest}", expect=(200, 404), scope=self._scope)
         return answer.status == 200
 
     def push(self, artifact: Artifact) -> Pushed:
@@ -143,9 +141,7 @@ class OciStore:
             return
         began = f"{self._path}/blobs/uploads/"
         # Beginning an upload twice leaves one behind that the registry clears away by itself.
-        answer = self.registry.request(
-            "POST", began, expect=(202,), scope=self._scope, headers={"Content-Length": "0"}
-        )
+        answer = self.registry.request("POST", began, expect=(202,), scope=self._scope, headers={"Content-Length": "0"})
         location = self.registry.within(answer.headers.get("location", ""), began)
         joint = "&" if "?" in location else "?"
         # An upload's address serves once: when it fails, the whole push is tried again.

@@ -21,7 +21,7 @@ from operations.services import audit
 from skills.errors import OciStoreNotConfiguredError, SkillBundleNotFoundError
 from skills.models import SkillBundle
 from skills.oci.artifact import Artifact, artifact_of
-from skills.oci.errors import RegistryError, RegistryUnavailableError
+from skills.oci.errors import BlobNotFoundError, DigestMismatchError, RegistryError, RegistryUnavailableError
 from skills.oci.store import OciStore, Pushed, store
 
 log = structlog.get_logger(__name__)
@@ -51,11 +51,10 @@ def push_bundle(*, bundle_id: UUID) -> str:
         if bundle.status != SkillBundle.Status.PUBLISHED:
             note_failure(bundle, RegistryError("It is not published any more."), is_final=True)
             return _OCI.FAILED
-        artifact = artifact_for(bundle)
-        if artifact is None:
-            note_failure(bundle, RegistryError(NO_CONTENT), is_final=True)
-            return _OCI.FAILED
         try:
+            artifact = artifact_for(bundle)
+            if artifact is None:
+                raise BlobNotFoundError(NO_CONTENT)
             pushed = target.push(artifact)
         except RegistryError as exc:
             is_final = not isinstance(exc, RegistryUnavailableError)
@@ -69,14 +68,21 @@ def push_bundle(*, bundle_id: UUID) -> str:
 
 
 def artifact_for(bundle: SkillBundle) -> Artifact | None:
-    """What to push for a bundle; None when its row has no content."""
+    """What to push for a bundle; None when its row has no content.
+
+    Raises:
+        DigestMismatchError: the row's content is not what its digest says.
+    """
     rows = SkillBundle.objects.filter(pk=bundle.pk, digest=bundle.digest)
     content = rows.values_list("content", flat=True).first()
     if content is None:
         return None
-    return artifact_of(
+    artifact = artifact_of(
         name=bundle.name, version=bundle.version, content=bytes(content), content_type=bundle.content_type
     )
+    if artifact.digest != bundle.digest:
+        raise DigestMismatchError(f"The content that is kept here has the digest {artifact.digest}, not the bundle's.")
+    return artifact
 
 
 @transaction.atomic(durable=True)
@@ -89,9 +95,7 @@ def note_pushed(bundle: SkillBundle, pushed: Pushed, actor: Actor) -> None:
     row.oci_state, row.oci_error, row.oci_attempts = _OCI.PUSHED, "", 0
     row.oci_digest, row.oci_reference = pushed.digest, pushed.reference
     row.oci_pushed_at = timezone.now() if is_news else row.oci_pushed_at
-    row.save(
-        update_fields=["oci_state", "oci_error", "oci_attempts", "oci_digest", "oci_reference", "oci_pushed_at"]
-    )
+    row.save(update_fields=["oci_state", "oci_error", "oci_attempts", "oci_digest", "oci_reference", "oci_pushed_at"])
     if is_news:
         audit.record(
             action="skill_bundle.pushed",

@@ -77,6 +77,10 @@ class RealRegistry:
                 raise RuntimeError(f"docker-registry did not start: {self._process.returncode}")
             time.sleep(0.02)
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
@@ -168,7 +172,8 @@ class TokenServer:
             {"typ": "JWT", "alg": "ES256", "x5c": [chain]},
             {
                 "iss": "tests", "sub": USERNAME, "aud": query["service"][0], "exp": now + 300, "nbf": now - 10,
-                "iat": now - 10, "jti": str(now), "access": [{"type": kind, "name": name, "actions": actions.split(",")}],
+                "iat": now - 10, "jti": str(now),
+                "access": [{"type": kind, "name": name, "actions": actions.split(",")}],
             },
         ]  # fmt: skip
         signed = b".".join(_base64(json.dumps(part).encode()) for part in parts)

@@ -94,7 +94,9 @@ def test_curl_pulls_the_same_bytes(registry: RealRegistry) -> None:
     with store_at(registry.url) as store:
         store.push(made)
     url = f"{registry.url}/v2/{REPOSITORY}/blobs/{made.digest}"
-    assert subprocess.run(["curl", "-sSf", "--noproxy", "*", url], capture_output=True, check=True).stdout == b"for curl"
+    assert (
+        subprocess.run(["curl", "-sSf", "--noproxy", "*", url], capture_output=True, check=True).stdout == b"for curl"
+    )
 
 
 @needs_registry
@@ -126,7 +128,7 @@ def test_a_registry_that_goes_away_is_unavailable_and_comes_back() -> None:
         store.ping()
         running.stop()
         for action in (lambda: store.push(made), store.ping, lambda: store.pull(made.digest)):
-            with pytest.raises(RegistryUnavailableError, match="reached|breaks off"):
+            with pytest.raises(RegistryUnavailableError, match=r"reached|breaks off"):
                 action()
         running.start()
         assert store.push(made).is_new
@@ -144,7 +146,7 @@ def test_basic_login() -> None:
             assert store.push(made).is_new
             assert store.pull(made.digest) == made.content
         with store_at(running.url, username=USERNAME, password="wrong") as store:
-            with pytest.raises(RegistryRefusedError, match="not allow|refuses") as caught:
+            with pytest.raises(RegistryRefusedError, match=r"not allow|refuses") as caught:
                 store.push(made)
             assert "wrong" not in str(caught.value)
         with store_at(running.url) as store, pytest.raises(RegistryRefusedError, match="none are set"):
@@ -340,7 +342,10 @@ def test_nothing_leads_out_of_the_registrys_origin(bad: BadRegistry, method: str
             return bool(handler.answer(202 if asked == "POST" else 307, Location=target))
 
         bad.twist = lead_away
-        with store_at(bad.url, username="u", password="p") as store, pytest.raises(RegistryRefusedError, match="redirect"):
+        with (
+            store_at(bad.url, username="u", password="p") as store,
+            pytest.raises(RegistryRefusedError, match="redirect"),
+        ):
             store.push(artifact())
         assert elsewhere.asked == []
     finally:
@@ -381,7 +386,9 @@ def test_a_failure_half_way_is_tried_again(bad: BadRegistry, status: int) -> Non
         assert store.push(artifact()).is_new
     assert len(failed) >= 6
 
-    bad.twist = lambda handler, method, path: method == "PUT" and handler.answer(500, b'{"errors":[{"code":"UNKNOWN"}]}')
+    bad.twist = lambda handler, method, path: (
+        method == "PUT" and handler.answer(500, b'{"errors":[{"code":"UNKNOWN"}]}')
+    )
     with store_at(bad.url) as store, pytest.raises(RegistryUnavailableError, match=r"500 \(UNKNOWN\)"):
         store.push(artifact(b"other"))
 

@@ -22,7 +22,6 @@ DELETE /cluster-tenants/{name}
 GET /cluster-tenants/{name}/status
 GET /skills/catalog
 POST /skills/catalog
-POST /skills/catalog/backfill
 GET /skills/catalog/{id}
 PUT /skills/catalog/{id}
 DELETE /skills/catalog/{id}
