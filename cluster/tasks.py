@@ -4,7 +4,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from cluster import evaluation, reconcile
+from cluster import reconcile
 from cluster import sweep as sweeping
 
 
@@ -21,8 +21,3 @@ def sweep() -> None:
 @shared_task(name="cluster.purge_expired", soft_time_limit=110, time_limit=120)
 def purge_expired() -> None:
     sweeping.purge_expired()
-
-
-@shared_task(name="cluster.evaluate_drift", soft_time_limit=1700, time_limit=1800)
-def evaluate_drift(kind: str) -> None:
-    evaluation.evaluate(kind)

@@ -214,13 +214,15 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 10.0,
         "options": {"expires": 10},
     },
+    "operations.sample_server": {"task": "operations.sample_server", "schedule": 60.0, "options": {"expires": 60}},
     "operations.purge_old": {"task": "operations.purge_old", "schedule": 3600.0, "options": {"expires": 3600}},
 }
+DRIFT_INTERVAL_SECONDS = env.integer("OPENCRANE_DRIFT_INTERVAL_SECONDS", 300, minimum=5)
 for _kind in ("Tenant", "AccessPolicy"):
-    CELERY_BEAT_SCHEDULE[f"cluster.evaluate_drift.{_kind}"] = {
-        "task": "cluster.evaluate_drift",
+    CELERY_BEAT_SCHEDULE[f"operations.evaluate_drift.{_kind}"] = {
+        "task": "operations.evaluate_drift",
         "args": (_kind,),
-        "schedule": float(env.integer("OPENCRANE_DRIFT_INTERVAL_SECONDS", 300, minimum=5)),
+        "schedule": float(DRIFT_INTERVAL_SECONDS),
         "options": {"expires": 300},
     }
 
@@ -313,6 +315,13 @@ PROBE_INTERVAL_SECONDS = env.integer("OPENCRANE_PROBE_INTERVAL_SECONDS", 60, min
 # --- Repair --------------------------------------------------------------------------------------------------------
 
 REPAIR_WAIT_SECONDS = env.integer("OPENCRANE_REPAIR_WAIT_SECONDS", 10, minimum=0, maximum=60)
+
+# --- Metrics -------------------------------------------------------------------------------------------------------
+
+METRICS_DAYS = env.integer("OPENCRANE_METRICS_DAYS", 30, minimum=1, maximum=3650)
+# The storage that is told about is that of the file system which holds this folder.
+METRICS_PATH = env.text("OPENCRANE_METRICS_PATH", "/")
+PROJECTION_DRIFT_ALERT_THRESHOLD = env.integer("OPENCRANE_PROJECTION_DRIFT_ALERT_THRESHOLD", 0, minimum=0)
 
 # --- Webhooks ------------------------------------------------------------------------------------------------------
 

@@ -6,4 +6,4 @@ class OperationsConfig(AppConfig):
 
     def ready(self) -> None:
         # Connects its receivers and registers its collectors.
-        from operations import timings  # noqa: F401
+        from operations import gauges, timings  # noqa: F401

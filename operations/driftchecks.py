@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from cluster import evaluation
 from cluster.kinds import kind_named
 from opencrane.actor import Actor
 from opencrane.errors import ConflictError, UpstreamError
 from operations import jobs
 from operations.jobs import JobRun
 from operations.models import Job
+from operations.services import drift_metrics
 from operations.services.jobs import start_job
 
 CHECK = "cluster.check_drift"
@@ -32,7 +32,7 @@ def run_check(job: JobRun, params: dict[str, Any], actor: Actor) -> dict[str, An
         UpstreamError: the cluster could not be listed to the end; the findings of before stay.
     """
     kind = kind_named(params["kind"])
-    found = evaluation.evaluate(kind.name)
+    found = drift_metrics.evaluate(kind.name)
     if found is None:
         raise ConflictError("Another check is under way.", detail="Its result will be there in a moment.")
     if found.failed_at is not None:

@@ -265,3 +265,67 @@ class Delivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event_id} to {self.webhook_id}: {self.status}"
+
+
+class ServerSample(models.Model):
+    """How busy the machines were at one moment; CPU in percent of all cores, sizes in bytes.
+
+    `source` says whose CPU and memory it is; storage is always that of the host that took the sample, since the metrics
+    API knows nothing of it.
+    """
+
+    class Source(models.TextChoices):
+        CLUSTER = "metrics.k8s.io"
+        HOST = "host"
+
+    at = models.DateTimeField(db_default=clock_timestamp())
+    source = models.CharField(max_length=20, choices=Source)
+    cpu_percent = models.FloatField()
+    memory_used = models.PositiveBigIntegerField()
+    memory_total = models.PositiveBigIntegerField()
+    storage_used = models.PositiveBigIntegerField()
+    storage_total = models.PositiveBigIntegerField()
+    active_tenants = models.PositiveIntegerField()
+
+    class Meta:
+        ordering = ["-at", "-id"]
+        indexes = [models.Index(name="server_sample_newest", fields=["-at"])]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M} {self.cpu_percent:.0f} %"
+
+
+class DriftSample(models.Model):
+    """What one comparison of a kind found. `lag_seconds` is the age of the oldest write that was not confirmed then."""
+
+    kind = models.CharField(max_length=40)
+    at = models.DateTimeField()
+    source_count = models.PositiveIntegerField()
+    projection_count = models.PositiveIntegerField()
+    drift_count = models.PositiveIntegerField()
+    pending_count = models.PositiveIntegerField()
+    lag_seconds = models.FloatField()
+
+    class Meta:
+        ordering = ["-at", "-id"]
+        indexes = [
+            models.Index(name="drift_sample_newest", fields=["kind", "-at"]),
+            models.Index(name="drift_sample_age", fields=["at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.at:%Y-%m-%d %H:%M}: {self.drift_count}"
+
+
+class DriftAlert(models.Model):
+    """Whether drift is at or above its threshold, so that crossing it is announced once. One row, key 1."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    is_above = models.BooleanField(default=False)
+    since = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="drift_alert_one_row", condition=Q(id=1))]
+
+    def __str__(self) -> str:
+        return "above" if self.is_above else "below"

@@ -1,16 +1,29 @@
 """Reads of the audit trail and of jobs."""
 
-from datetime import timedelta
+import math
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import Case, Count, Exists, F, Min, OuterRef, Q, QuerySet, Subquery, When
 from django.db.models.functions import Coalesce, Now
+from django.utils import timezone
 
 from cluster.kinds import Kind
 from cluster.models import ClusterHealth, DriftEvaluation, DriftFinding, Revision
 from operations.errors import DeliveryNotFoundError, JobNotFoundError, WebhookNotFoundError
-from operations.models import AuditEntry, Delivery, Job, JobItem, Webhook, WebhookEvent
+from operations.models import (
+    AuditEntry,
+    Delivery,
+    DriftAlert,
+    DriftSample,
+    Job,
+    JobItem,
+    ServerSample,
+    Webhook,
+    WebhookEvent,
+)
 
 # A worker beats every 5 s; one that has been silent for this long is taken for dead.
 SILENT = timedelta(seconds=30)
@@ -241,3 +254,74 @@ def webhooks_due(limit: int = 200) -> list[UUID]:
     )
     found = Webhook.objects.filter(Exists(due), enabled=True, not_before__lte=Now())
     return list(found.order_by("not_before").values_list("pk", flat=True)[:limit])
+
+
+# -- metrics ----------------------------------------------------------------------------------------------------------
+
+# Enough for a chart; the rest is averaged away.
+POINTS = 300
+_SERVER_HISTORY = """
+SELECT date_bin(%(step)s, at, %(since)s) AS bin, avg(cpu_percent), avg(memory_used), max(memory_total),
+       avg(storage_used), max(storage_total), avg(active_tenants)
+  FROM operations_serversample
+ WHERE at >= %(since)s AND at < %(until)s
+   AND source = (SELECT source FROM operations_serversample WHERE at < %(until)s ORDER BY at DESC LIMIT 1)
+ GROUP BY bin ORDER BY bin
+"""
+_DRIFT_HISTORY = """
+SELECT date_bin(%(step)s, at, %(since)s) AS bin, kind, max(drift_count), max(pending_count), max(lag_seconds)
+  FROM operations_driftsample WHERE at >= %(since)s AND at < %(until)s GROUP BY bin, kind ORDER BY bin, kind
+"""
+
+
+def newest_server_sample() -> ServerSample | None:
+    """The last sample of the machines; None before the first."""
+    return ServerSample.objects.order_by("-at").first()
+
+
+def server_history(since: datetime, until: datetime) -> list[dict[str, Any]]:
+    """Averages of the samples of a span of time, oldest first, at most POINTS; of the newest one's source alone."""
+    return [
+        {
+            "at": at,
+            "cpuPercent": round(cpu, 2),
+            "memoryUsedBytes": round(memory),
+            "memoryTotalBytes": memory_total,
+            "storageUsedBytes": round(storage),
+            "storageTotalBytes": storage_total,
+            "activeTenants": round(tenants),
+        }
+        for at, cpu, memory, memory_total, storage, storage_total, tenants in _history(_SERVER_HISTORY, since, until)
+    ]
+
+
+def drift_history(since: datetime, until: datetime) -> list[dict[str, Any]]:
+    """The most drift, writes in flight and lag of each kind within each of at most POINTS spans, oldest first."""
+    return [
+        {"at": at, "kind": kind, "driftCount": drift, "pendingCount": pending, "maxProjectionLagSeconds": round(lag, 3)}
+        for at, kind, drift, pending, lag in _history(_DRIFT_HISTORY, since, until)
+    ]
+
+
+def _history(sql: str, since: datetime, until: datetime) -> list[Any]:
+    # Whole minutes: finer than the samples themselves makes holes.
+    step = max(timedelta(minutes=1), timedelta(minutes=math.ceil((until - since) / POINTS / timedelta(minutes=1))))
+    with connection.cursor() as cursor:
+        cursor.execute(sql, dict[str, Any](step=step, since=since, until=until))
+        return cursor.fetchall()
+
+
+def projection_lag(kind: str) -> float:
+    """Seconds since the oldest write of a kind that the cluster has not confirmed; 0 when there is none."""
+    oldest = Revision.objects.filter(kind=kind).aggregate(oldest=Min("created_at"))["oldest"]
+    return 0.0 if oldest is None else max(0.0, (timezone.now() - oldest).total_seconds())
+
+
+def drift_alert() -> DriftAlert:
+    """Whether drift is above its threshold, and since when; as the last evaluation left it."""
+    return DriftAlert.objects.filter(pk=1).first() or DriftAlert()
+
+
+def newest_drift_samples(kind: str, limit: int) -> list[DriftSample]:
+    """The last evaluations of a kind, newest first."""
+    return list(DriftSample.objects.filter(kind=kind).order_by("-at")[:limit])

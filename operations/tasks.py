@@ -7,7 +7,7 @@ from celery import shared_task
 from operations import driftchecks as _driftchecks  # noqa: F401  (registers its runner)
 from operations import repairs as _repairs  # noqa: F401  (registers its runner)
 from operations import selectors
-from operations.services import deliveries, jobs, webhooks
+from operations.services import deliveries, drift_metrics, jobs, server_metrics, webhooks
 
 
 @shared_task(name="operations.run_job", soft_time_limit=5 * 3600, time_limit=5 * 3600 + 300)
@@ -39,3 +39,14 @@ def sweep_deliveries() -> None:
 def purge_old() -> None:
     """Every hour: drop what is kept for a time only."""
     deliveries.purge_events()
+    server_metrics.purge_samples()
+
+
+@shared_task(name="operations.evaluate_drift", soft_time_limit=1700, time_limit=1800)
+def evaluate_drift(kind: str) -> None:
+    drift_metrics.evaluate(kind)
+
+
+@shared_task(name="operations.sample_server", soft_time_limit=40, time_limit=50)
+def sample_server() -> None:
+    server_metrics.take_sample()

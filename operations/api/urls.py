@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from operations.api.metrics import MetricsViewSet
 from operations.api.viewsets import AuditViewSet, JobViewSet
 from operations.api.webhooks import WebhookViewSet
 
@@ -11,6 +12,10 @@ urlpatterns = [
     path("jobs/<str:id>", JobViewSet.as_view({"get": "retrieve"})),
     path("jobs/<str:id>/cancel", JobViewSet.as_view({"post": "cancel"})),
     path("jobs/<str:id>/retry", JobViewSet.as_view({"post": "retry"})),
+    path("metrics/server", MetricsViewSet.as_view({"get": "server"})),
+    path("metrics/server/history", MetricsViewSet.as_view({"get": "server_history"})),
+    path("metrics/projection-drift", MetricsViewSet.as_view({"get": "projection_drift"})),
+    path("metrics/projection-drift/history", MetricsViewSet.as_view({"get": "drift_history"})),
     path("webhooks", WebhookViewSet.as_view({"get": "list", "post": "create"})),
     path("webhooks/<str:id>", WebhookViewSet.as_view({"get": "retrieve", "put": "update", "delete": "destroy"})),
     path("webhooks/<str:id>/secret", WebhookViewSet.as_view({"post": "renew_secret"})),

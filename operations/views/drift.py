@@ -49,8 +49,7 @@ class Verdict:
 
 def interval_seconds() -> float:
     """How often drift is checked."""
-    schedules = [value for name, value in settings.CELERY_BEAT_SCHEDULE.items() if "evaluate_drift" in name]
-    return float(schedules[0]["schedule"]) if schedules else 300.0
+    return float(settings.DRIFT_INTERVAL_SECONDS)
 
 
 def verdict(evaluation: DriftEvaluation | None) -> Verdict:

@@ -45,8 +45,6 @@ GET /ai-budget/{tenantName}/spend
 GET /ai-budget/{tenantName}/litellm-key
 POST /ai-budget/{tenantName}/litellm-key/revoke
 GET /token-usage
-GET /metrics/server
-GET /metrics/projection-drift
 POST /auth/pod-token
 GET /auth/login
 GET /auth/callback
