@@ -13,11 +13,13 @@ _ALL = frozenset({READ, WRITE})
 _READ = frozenset({READ})
 _NONE: frozenset[str] = frozenset()
 
-# Role -> resource -> what is allowed; `*` stands for every resource that is not named.
+# Role -> resource -> what is allowed; `*` stands for every resource that is not named. Where objects belong to
+# somebody, a queryset says which of them a caller may see: of access tokens, everybody below admin has only their own
+# (accounts/selectors.py). tests/roles/expected.py says the same a second time.
 TABLE: Mapping[str, Mapping[str, frozenset[str]]] = {
     Role.ADMIN: {"*": _ALL},
-    Role.OPERATOR: {"*": _ALL, "access-tokens": _NONE, "provider-keys": _NONE, "roles": _NONE, "platform-dns": _NONE},
-    Role.VIEWER: {"*": _READ, "auth": _ALL},
+    Role.OPERATOR: {"*": _ALL, "provider-keys": _NONE, "roles": _NONE, "platform-dns": _NONE},
+    Role.VIEWER: {"*": _READ, "auth": _ALL, "provider-keys": _NONE, "roles": _NONE, "platform-dns": _NONE},
     Role.MEMBER: {"*": _NONE, "auth": _ALL},
 }
 
