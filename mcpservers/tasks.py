@@ -4,7 +4,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from mcpservers.services import probes
+from mcpservers.services import bulk, probes  # noqa: F401  (bulk registers the runner of its jobs)
 
 
 @shared_task(name="mcpservers.start_probes", soft_time_limit=30, time_limit=45)

@@ -232,6 +232,18 @@ def group_json(group_id: UUID | None) -> tuple[bytes, int]:
     return row[0].encode(), row[1]
 
 
+def group_id_named(name: str) -> UUID:
+    """The id of the group of that name.
+
+    Raises:
+        GroupNotFoundError
+    """
+    found = Group.objects.filter(name=name).values_list("pk", flat=True).first()
+    if found is None:
+        raise GroupNotFoundError
+    return found
+
+
 def group_for_update(group_id: UUID | None) -> Group:
     """The group, its row locked until the transaction ends.
 

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from policies.services import propagation
+from policies.services import bulk, propagation  # noqa: F401  (bulk registers the runners of its jobs)
 
 
 @shared_task(name="policies.push_due", soft_time_limit=300, time_limit=330)

@@ -13,6 +13,7 @@ from mcpservers.api.serializers import CredentialBodySerializer, UpdateMcpServer
 from mcpservers.errors import McpServerNotFoundError
 from mcpservers.models import McpCredential, McpHealth, McpServer
 from mcpservers.services import probes, servers
+from mcpservers.services.bulk import MCP_SERVERS
 from mcpservers.views.forms import ServerForm
 from opencrane.api.serializers import flatten_errors
 from opencrane.console.access import READ, may
@@ -23,6 +24,7 @@ from opencrane.console.writes import same_generation
 from opencrane.errors import DomainError, InvalidError
 from operations import audit_reading
 from operations.audit_pages import AuditFilter
+from operations.views.bulk import BulkPage, bulk_bar, register_bulk
 from policies.views.grant_rows import GrantRows
 from policies.views.groups import suggestions
 
@@ -53,6 +55,19 @@ def server_url(server_id: UUID, tab: str = "") -> str:
     return f"{url}?tab={tab}" if tab else url
 
 
+def filter_bar(request: HttpRequest) -> FilterBar:
+    """Search and filters of the list, from the URL."""
+    return FilterBar(
+        request,
+        [
+            Filter("health", "Health", "choice", [(key, words[2]) for key, words in HEALTH.items()]),
+            Filter("status", "Status", "choice", [(key, words[2]) for key, words in STATUS.items()]),
+            Filter("transport", "Transport", "choice", [(each, each) for each in McpServer.Transport.values]),
+        ],
+        "Search name, description or endpoint",
+    )
+
+
 class ServerList(ConsolePage):
     resource = "mcp-servers"
     title = "MCP servers"
@@ -60,15 +75,7 @@ class ServerList(ConsolePage):
     http_method_names = ["get", "head"]
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        bar = FilterBar(
-            request,
-            [
-                Filter("health", "Health", "choice", [(key, words[2]) for key, words in HEALTH.items()]),
-                Filter("status", "Status", "choice", [(key, words[2]) for key, words in STATUS.items()]),
-                Filter("transport", "Transport", "choice", [(each, each) for each in McpServer.Transport.values]),
-            ],
-            "Search name, description or endpoint",
-        )
+        bar = filter_bar(request)
         found = reading.servers_listed(bar.values())
         page = listing(request, reading.NEWEST, found, lambda row: (row.created_at, row.pk))
         rows = []
@@ -84,17 +91,31 @@ class ServerList(ConsolePage):
                 }
             )
         is_filtered = bool(bar.active)
+        count = capped_count(found)
         return self.render(
-            {
+            bulk_bar(MCP_SERVERS, "admin:mcp_servers_bulk", bar, count)
+            | {
                 "bar": bar,
                 "listing": page,
                 "rows": rows,
-                "count": capped_count(found),
+                "count": count,
                 "is_filtered": is_filtered,
                 "is_empty": not rows and not is_filtered and not request.GET.get("cursor"),
                 "api_url": request.build_absolute_uri("/api/v1"),
             }
         )
+
+
+class ServersBulkPage(BulkPage):
+    resource = "mcp-servers"
+    bulk = MCP_SERVERS
+    list_url = "admin:mcp_servers"
+
+    def filters(self, request: HttpRequest) -> FilterBar:
+        return filter_bar(request)
+
+    def names(self, filters: dict[str, str], limit: int) -> list[str]:
+        return reading.server_names(filters, limit)
 
 
 def header_values(server: McpServer, health: McpHealth | None) -> dict[str, Any]:
@@ -387,6 +408,7 @@ def register() -> None:
     """Called by `mcpservers.admin`."""
     site: Any = admin.site
     site.add_page("mcp-servers/", ServerList.as_view(), "mcp_servers")
+    register_bulk(site, "mcp-servers-bulk/", ServersBulkPage, "mcp_servers_bulk")
     site.add_page("new-mcp-server/", NewServer.as_view(), "mcp_server_new")
     site.add_page("mcp-servers/<uuid:server_id>/", ServerPage.as_view(), "mcp_server")
     site.add_page("mcp-servers/<uuid:server_id>/edit/", EditServer.as_view(), "mcp_server_edit")

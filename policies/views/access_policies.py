@@ -14,10 +14,12 @@ from opencrane.console.writes import same_generation, settle
 from opencrane.errors import DomainError, InvalidError
 from operations import audit_reading
 from operations.audit_pages import AuditFilter
+from operations.views.bulk import BulkPage, bulk_bar, register_bulk
 from policies import reading, selectors
 from policies.errors import PolicyNotFoundError
 from policies.models import AccessPolicy
 from policies.services import access_policies, policy_sync
+from policies.services.bulk import ACCESS_POLICIES
 from policies.services.kind import ACCESS_POLICY
 from policies.views.forms import PolicyForm, rule_text
 from policies.views.tabs import TabSearch
@@ -41,6 +43,11 @@ def policy_url(name: str, tab: str = "") -> str:
     return f"{url}?tab={tab}" if tab else url
 
 
+def filter_bar(request: HttpRequest) -> FilterBar:
+    """Search and filters of the list, from the URL."""
+    return FilterBar(request, [Filter("sync", "Sync", "choice", SYNC_LABELS)], "Search name or description")
+
+
 class PolicyList(ConsolePage):
     resource = "policies"
     title = "Access policies"
@@ -48,7 +55,7 @@ class PolicyList(ConsolePage):
     http_method_names = ["get", "head"]
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        bar = FilterBar(request, [Filter("sync", "Sync", "choice", SYNC_LABELS)], "Search name or description")
+        bar = filter_bar(request)
         found = reading.policies_listed(bar.values())
         page = listing(request, reading.POLICIES_NEWEST, found, lambda row: (row.created_at, row.pk))
         reach = reading.reach_counts(page.rows)
@@ -62,17 +69,31 @@ class PolicyList(ConsolePage):
             for row in page.rows
         ]
         is_filtered = bool(bar.active)
+        count = capped_count(found)
         return self.render(
-            {
+            bulk_bar(ACCESS_POLICIES, "admin:policies_bulk", bar, count)
+            | {
                 "bar": bar,
                 "listing": page,
                 "rows": rows,
-                "count": capped_count(found),
+                "count": count,
                 "is_filtered": is_filtered,
                 "is_empty": not rows and not is_filtered and not request.GET.get("cursor"),
                 "api_url": request.build_absolute_uri("/api/v1"),
             }
         )
+
+
+class PoliciesBulkPage(BulkPage):
+    resource = "policies"
+    bulk = ACCESS_POLICIES
+    list_url = "admin:policies"
+
+    def filters(self, request: HttpRequest) -> FilterBar:
+        return filter_bar(request)
+
+    def names(self, filters: dict[str, str], limit: int) -> list[str]:
+        return reading.policy_names(filters, limit)
 
 
 class PolicyPage(ConsolePage):
@@ -325,6 +346,7 @@ def register() -> None:
     """Called by `policies.admin`."""
     site: Any = admin.site
     site.add_page("policies/", PolicyList.as_view(), "policies")
+    register_bulk(site, "policies-bulk/", PoliciesBulkPage, "policies_bulk")
     site.add_page("new-policy/", NewPolicy.as_view(), "policy_new")
     site.add_page("policies/<str:name>/", PolicyPage.as_view(), "policy")
     site.add_page("policies/<str:name>/edit/", EditPolicy.as_view(), "policy_edit")

@@ -16,12 +16,14 @@ from opencrane.console.writes import same_generation
 from opencrane.errors import DomainError, InvalidError
 from operations import audit_reading
 from operations.audit_pages import AuditFilter
+from operations.views.bulk import BulkPage, bulk_bar, register_bulk
 from policies import reading
 from policies.api.grants import SCOPES
 from policies.api.serializers import CreateGroupSerializer, UpdateGroupSerializer
 from policies.errors import GroupNotFoundError
 from policies.models import Group
 from policies.services import groups
+from policies.services.bulk import GROUPS
 from policies.views.grant_rows import GrantRows
 
 TABS = {"lists": "Members and grants", "uses": "Used by", "audit": "Audit"}
@@ -37,6 +39,18 @@ def group_url(group_id: UUID, tab: str = "") -> str:
     return f"{url}?tab={tab}" if tab else url
 
 
+def filter_bar(request: HttpRequest) -> FilterBar:
+    """Search and filters of the list, from the URL."""
+    return FilterBar(
+        request,
+        [
+            Filter("scope", "Scope", "choice", _SCOPE_OPTIONS),
+            Filter("member", "Member", placeholder="Tenant or e-mail"),
+        ],
+        "Search name or description",
+    )
+
+
 class GroupList(ConsolePage):
     resource = "groups"
     title = "Groups"
@@ -44,30 +58,37 @@ class GroupList(ConsolePage):
     http_method_names = ["get", "head"]
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        bar = FilterBar(
-            request,
-            [
-                Filter("scope", "Scope", "choice", _SCOPE_OPTIONS),
-                Filter("member", "Member", placeholder="Tenant or e-mail"),
-            ],
-            "Search name or description",
-        )
+        bar = filter_bar(request)
         found = reading.groups_listed(bar.values())
         page = listing(request, reading.GROUPS_NEWEST, found, lambda row: (row.created_at, row.pk))
         sizes = reading.group_sizes(page.rows)
         rows = [{"group": row, "members": sizes[row.pk][0], "grants": sizes[row.pk][1]} for row in page.rows]
         is_filtered = bool(bar.active)
+        count = capped_count(found)
         return self.render(
-            {
+            bulk_bar(GROUPS, "admin:groups_bulk", bar, count)
+            | {
                 "bar": bar,
                 "listing": page,
                 "rows": rows,
-                "count": capped_count(found),
+                "count": count,
                 "is_filtered": is_filtered,
                 "is_empty": not rows and not is_filtered and not request.GET.get("cursor"),
                 "api_url": request.build_absolute_uri("/api/v1"),
             }
         )
+
+
+class GroupsBulkPage(BulkPage):
+    resource = "groups"
+    bulk = GROUPS
+    list_url = "admin:groups"
+
+    def filters(self, request: HttpRequest) -> FilterBar:
+        return filter_bar(request)
+
+    def names(self, filters: dict[str, str], limit: int) -> list[str]:
+        return reading.group_names(filters, limit)
 
 
 class GroupForm:
@@ -280,6 +301,7 @@ def register() -> None:
     """Called by `policies.admin`."""
     site: Any = admin.site
     site.add_page("groups/", GroupList.as_view(), "groups")
+    register_bulk(site, "groups-bulk/", GroupsBulkPage, "groups_bulk")
     site.add_page("new-group/", NewGroup.as_view(), "group_new")
     site.add_page("groups/<uuid:group_id>/", GroupPage.as_view(), "group")
     site.add_page("groups/<uuid:group_id>/delete/", DeleteGroup.as_view(), "group_delete")

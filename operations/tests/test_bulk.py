@@ -1,0 +1,106 @@
+"""Doing one thing to many policies, groups or MCP servers: asked first, then a job with a result for each."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from accounts.models import Role
+from accounts.tests.people import signed_in
+from cluster.client import cluster_client
+from cluster.resources import ACCESS_POLICIES
+from mcpservers.models import McpServer
+from opencrane.actor import SYSTEM
+from operations.models import AuditEntry, Job
+from policies.models import AccessPolicy, Grant, Group
+from policies.services import access_policies
+from policies.tests.factories import make_grant, make_group, make_tenant
+from policies.tests.test_console import make_server
+from tenants.models import Tenant
+
+pytestmark = [pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def operator() -> Client:
+    return signed_in(Role.OPERATOR)
+
+
+def results(job: Job) -> dict[str, str]:
+    return dict(job.items.values_list("key", "outcome"))
+
+
+def start(client: Client, path: str, **values: Any) -> Job:
+    """Confirm what the preview asked, and return the job it led to."""
+    answer = client.post(path, {"step": "start"} | values)
+    assert answer.status_code == 302, answer.content.decode()
+    return Job.objects.get(pk=answer["Location"].rstrip("/").rpartition("/")[2])
+
+
+def test_servers_that_match_a_filter_are_activated_and_the_rest_is_left_alone(operator: Client) -> None:
+    for name in ("find-a", "find-b", "other"):
+        make_server(name, status="draft")
+    listed = operator.get("/admin/mcp-servers/?q=find").content.decode()
+    assert 'value="q=find"' in listed
+    asked = operator.post("/admin/mcp-servers-bulk/", {"action": "activate", "all": "1", "query": "q=find"})
+    assert "2 MCP servers will be active" in asked.content.decode()
+    assert McpServer.objects.filter(status="active").count() == 0
+    job = start(operator, "/admin/mcp-servers-bulk/", action="activate", names=["find-a", "find-b"])
+    assert results(job) == {"find-a": "activated", "find-b": "activated"}
+    assert dict(McpServer.objects.values_list("name", "status")) == {
+        "find-a": "active", "find-b": "active", "other": "draft",
+    }  # fmt: skip
+    assert AuditEntry.objects.filter(action="mcp_server.updated").count() == 2
+
+
+def test_deleted_servers_take_their_grants_along(operator: Client) -> None:
+    server = make_server("search")
+    make_grant(make_tenant("anna"), str(server.pk), payload_type="mcp-server")
+    values = {"action": "delete", "names": ["search", "gone"]}
+    assert operator.post("/admin/mcp-servers-bulk/", values | {"step": "start"}).status_code == 400
+    job = start(operator, "/admin/mcp-servers-bulk/", **values, phrase="delete 2")
+    assert results(job) == {"search": "deleted", "gone": "skipped"}
+    assert not Grant.objects.exists()
+
+
+def test_a_websocket_server_fails_to_be_probed_and_the_others_are(operator: Client) -> None:
+    make_server("socket", transport="websocket", endpoint="wss://mcp.example.com/")
+    job = start(operator, "/admin/mcp-servers-bulk/", action="probe", names=["socket"])
+    assert results(job) == {"socket": "failed"}
+    assert "WebSocket" in job.items.get().message
+
+
+def test_groups_are_deleted_with_every_grant_that_names_them(operator: Client) -> None:
+    red, blue = make_group("red"), make_group("blue")
+    make_grant(red, "wiki")
+    make_grant(blue, "wiki")
+    job = start(operator, "/admin/groups-bulk/", action="delete", names=["red"], phrase="delete 1")
+    assert results(job) == {"red": "deleted"}
+    assert list(Group.objects.values_list("name", flat=True)) == ["blue"]
+    assert Grant.objects.count() == 1
+
+
+def test_policies_that_a_tenant_names_stay_and_say_so(operator: Client, cluster_namespace: str) -> None:
+    cluster_client().request("DELETE", ACCESS_POLICIES.path(cluster_namespace))
+    for name in ("free", "used"):
+        access_policies.create_policy(name=name, values={}, actor=SYSTEM)
+    tenant = make_tenant("anna")
+    Tenant.objects.filter(pk=tenant.pk).update(policy_ref="used")
+    job = start(
+        operator, "/admin/policies-bulk/", action="delete", names=["free", "used"], phrase="delete 2", reason="cleanup"
+    )
+    assert results(job) == {"free": "deleted", "used": "failed"}
+    assert "anna" in job.items.get(key="used").message
+    assert list(AccessPolicy.objects.values_list("name", flat=True)) == ["used"]
+    assert AuditEntry.objects.get(action="policy.delete_requested").message.endswith("Reason: cleanup")
+    assert cluster_client().get(ACCESS_POLICIES, "free") is None
+
+
+@pytest.mark.parametrize("path", ["policies", "groups", "mcp-servers"])
+def test_nothing_is_done_to_nobody_or_by_viewers(operator: Client, path: str) -> None:
+    assert operator.post(f"/admin/{path}-bulk/", {"action": "delete"}).status_code == 400
+    assert operator.post(f"/admin/{path}-bulk/", {"action": "explode", "name": "x"}).status_code == 400
+    viewer = signed_in(Role.VIEWER)
+    assert viewer.post(f"/admin/{path}-bulk/", {"action": "delete", "name": "x"}).status_code == 403
+    assert "data-select" not in viewer.get(f"/admin/{path}/").content.decode()
+    assert not Job.objects.exists()
