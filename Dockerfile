@@ -22,6 +22,7 @@ COPY skills skills/
 COPY budgets budgets/
 COPY awareness awareness/
 COPY operations operations/
+COPY workloads workloads/
 COPY templates templates/
 COPY deploy/crds deploy/crds/
 # The settings want values for what a process cannot do without; nothing is connected to and nothing is kept.

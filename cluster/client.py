@@ -240,7 +240,13 @@ class ClusterClient:
         return status == 404 or answer.get("kind") == "Status"
 
     def list_pages(
-        self, resource: Resource, *, limit: int = 500, label_selector: str = "", namespace: str | None = None
+        self,
+        resource: Resource,
+        *,
+        limit: int = 500,
+        label_selector: str = "",
+        field_selector: str = "",
+        namespace: str | None = None,
     ) -> Iterator[tuple[list[KubeObject], str]]:
         """Pages of (objects, resourceVersion of the list) in key order, one consistent snapshot.
 
@@ -252,6 +258,8 @@ class ClusterClient:
         query: dict[str, Any] = {"limit": limit}
         if label_selector:
             query["labelSelector"] = label_selector
+        if field_selector:
+            query["fieldSelector"] = field_selector
         path = resource.path(self.namespace if namespace is None else namespace)
         while True:
             status, body = self.request("GET", path, query=query)

@@ -253,6 +253,10 @@ def _delete(attempt: Attempt) -> bool:
             sync_error=f"Waiting in the cluster for: {finalizers}",
             sync_failing_since=None,
         )
+        # From here on the projector wakes a worker when the object goes; it may just have gone before.
+        if client.get(kind.resource, row.name) is None:
+            kind.model._default_manager.filter(pk=row.pk).update(sync_not_before=timezone.now())
+            return True
         return False
     with transaction.atomic(durable=True):
         locked = fetch_one(kind.model, "id = %s FOR UPDATE", row.pk)

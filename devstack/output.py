@@ -18,7 +18,7 @@ MAX_LINE_BYTES = 64 * 1024
 MAX_WAITING_LINES = 20_000
 _COLOURS = {
     "postgres": 34, "valkey": 31, "cluster": 35, "web": 32, "worker": 33, "jobs": 93, "beat": 36, "projector": 95,
-    "dev": 1,
+    "operator": 94, "dev": 1,
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/toke
 # Set for every process of a stack, to the data folder.
 RUN_MARKER = "OPENCRANE_DEV_DATA"
 # Applications together, the newest first; then what they need, one by one.
-STOP_ORDER = (("projector", "beat", "jobs", "worker"), ("web",), ("cluster",), ("valkey",), ("postgres",))
+STOP_ORDER = (("operator", "projector", "beat", "jobs", "worker"), ("web",), ("cluster",), ("valkey",), ("postgres",))
 
 
 def python(*arguments: str) -> list[str]:
@@ -105,6 +105,7 @@ class Stack:
             "OPENCRANE_ENVIRONMENT": "development",
             "OPENCRANE_LOG_FORMAT": "console",
             "OPENCRANE_WEB_THREADS": "16",
+            "INGRESS_DOMAIN": "opencrane.localhost",
             "PYTHONUNBUFFERED": "1",
         }
         env = dict(self.env)

@@ -101,6 +101,8 @@ class Up:
         self.output = supervisor.output
         self.address = address
         self.stack = Stack(folder, supervisor)
+        # Processes that are not to be started.
+        self.without: set[str] = set()
         self.env: dict[str, str] = {}
 
     # --- Before the first request ----------------------------------------------------------------------------------
@@ -179,7 +181,8 @@ class Up:
         self.supervisor.wait_ready("web")
         # Python's imports keep the cores busy: the others come after what everybody waits for.
         for service in others:
-            self.supervisor.start(service)
+            if service.name not in self.without:
+                self.supervisor.start(service)
         complain_at = time.monotonic() + READY_SECONDS
         while (problem := self._problem()) is not None:
             if time.monotonic() > complain_at:
@@ -209,6 +212,7 @@ class Up:
             ),
             self._service("beat", python(*celery, "beat", "-S", "celery.beat:Scheduler", "--loglevel", "WARNING")),
             self._service("projector", python("manage.py", "projector")),
+            self._service("operator", python("manage.py", "operator")),
         ]
 
     def _service(

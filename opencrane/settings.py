@@ -55,6 +55,7 @@ INSTALLED_APPS = [
     "skills",
     "budgets",
     "awareness",
+    "workloads",
 ]
 
 MIDDLEWARE = [
@@ -232,6 +233,26 @@ for _kind in ("Tenant", "AccessPolicy"):
 NAMESPACE = env.text("NAMESPACE")
 CLUSTER_TIMEOUT_SECONDS = env.integer("OPENCRANE_CLUSTER_TIMEOUT_SECONDS", 10, minimum=1, maximum=60)
 TENANT_CR_APPEARANCE_TIMEOUT_MS = env.integer("TENANT_CR_APPEARANCE_TIMEOUT_MS", 30_000, minimum=0, maximum=600_000)
+
+# --- Operator: tenants' workloads ------------------------------------------------------------------------------------
+
+OPENCLAW_IMAGE = env.text("OPENCRANE_OPENCLAW_IMAGE", "ghcr.io/openclaw/openclaw")
+OPENCLAW_VERSION = env.text("OPENCRANE_OPENCLAW_VERSION", "latest")
+OPENCLAW_PORT = env.integer("OPENCRANE_OPENCLAW_PORT", 18789, minimum=1, maximum=65535)
+TENANT_STORAGE = env.text("OPENCRANE_TENANT_STORAGE", "5Gi")
+TENANT_STORAGE_CLASS = env.text("OPENCRANE_TENANT_STORAGE_CLASS")
+INGRESS_DOMAIN = env.text("INGRESS_DOMAIN").lower()
+INGRESS_CLASS = env.text("OPENCRANE_INGRESS_CLASS")
+INGRESS_TLS_SECRET = env.text("OPENCRANE_INGRESS_TLS_SECRET")
+DEFAULT_TENANT_POLICY = env.text("DEFAULT_TENANT_POLICY")
+# Where pods reach the control plane and LiteLLM, and the namespaces that restricted tenants may still speak to.
+CONTROL_PLANE_URL = env.url("OPENCRANE_CONTROL_PLANE_URL")
+TENANT_LITELLM_ENDPOINT = env.url("OPENCRANE_TENANT_LITELLM_ENDPOINT")
+PLATFORM_NAMESPACES = env.words("OPENCRANE_PLATFORM_NAMESPACES", ["opencrane-system"])
+NODE_POOL_LABEL = env.text("OPENCRANE_NODE_POOL_LABEL", "opencrane.io/node-pool")
+OPERATOR_WORKERS = env.integer("OPENCRANE_OPERATOR_WORKERS", 4, minimum=1, maximum=32)
+OPERATOR_METRICS_PORT = env.integer("OPENCRANE_OPERATOR_METRICS_PORT", 0, minimum=0, maximum=65535)
+DELETION_SECONDS = env.integer("OPENCRANE_DELETION_SECONDS", 300, minimum=1, maximum=86_400)
 
 # --- Console -------------------------------------------------------------------------------------------------------
 

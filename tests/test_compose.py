@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILE = ROOT / "Dockerfile"
 SCRIPTS = Path(sys.executable).parent
-OURS = ("migrate", "web", "worker", "jobs", "beat", "projector")
+OURS = ("migrate", "web", "worker", "jobs", "beat", "projector", "operator")
 SECONDS = 90.0
 ANYWHERE = "0.0.0.0"  # noqa: S104 - what the file says, and this test does not do
 
@@ -459,17 +459,15 @@ class TestCommands:
             "beat", lambda: 'opencrane_task_runs_total{outcome="success",task="cluster.sweep"}' in composed.metrics()
         )
 
-    def test_a_tenant_reaches_the_cluster_and_its_status_comes_back(self, composed: Composed) -> None:
-        composed.need("web", "worker", "projector")
+    def test_a_tenant_reaches_the_cluster_runs_there_and_its_status_comes_back(self, composed: Composed) -> None:
+        composed.need("web", "worker", "projector", "operator")
         body = {"name": "composed", "displayName": "Composed", "email": "composed@example.com"}
         assert composed.request("POST", "/api/v1/tenants", body) == (201, {"name": "composed", "status": "created"})
-        client = cluster_client()
         path = TENANTS.path(composed.namespace, "composed")
-        assert client.request("GET", path)[1]["spec"]["email"] == body["email"]
-        status = {"status": {"phase": "Running", "observedGeneration": 1}}
-        content_type = "application/merge-patch+json"
-        client.request("PATCH", f"{path}/status", body=status, content_type=content_type)
-        composed.wait("projector", lambda: composed.request("GET", "/api/v1/tenants/composed")[1]["phase"] == "Running")
+        assert cluster_client().request("GET", path)[1]["spec"]["email"] == body["email"]
+        composed.wait("operator", lambda: composed.request("GET", "/api/v1/tenants/composed")[1]["phase"] == "Running")
+        # Nobody would let go of it once the operator has ended.
+        assert composed.request("DELETE", "/api/v1/tenants/composed")[0] == 200
 
     def test_repair_runs_in_the_jobs_worker(self, composed: Composed) -> None:
         composed.need("web", "jobs")
@@ -477,8 +475,8 @@ class TestCommands:
         assert (status, report["mode"]) == (200, "apply")
 
     def test_everything_stops_when_asked(self, composed: Composed) -> None:
-        composed.need("projector", "beat", "jobs", "worker", "web", "valkey")
-        for service in ("projector", "beat", "jobs", "worker", "web", "valkey"):
+        composed.need("operator", "projector", "beat", "jobs", "worker", "web", "valkey")
+        for service in ("operator", "projector", "beat", "jobs", "worker", "web", "valkey"):
             began = time.monotonic()
             status = composed.stop(service)
             assert status in {0, -signal.SIGTERM}, f"{service}: {status}"

@@ -31,6 +31,7 @@ LEADERS = {
     "jobs": r"celery .*-Q default",
     "beat": r"celery .*beat",
     "projector": r"manage\.py projector",
+    "operator": r"manage\.py operator",
 }
 
 

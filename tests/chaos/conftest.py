@@ -22,6 +22,7 @@ PROCESSES = {
     "worker": r"celery.*-Q sync",
     "beat": r"celery.* beat",
     "projector": r"manage\.py projector",
+    "operator": r"manage\.py operator",
     "valkey": r"valkey-server",
     "postgres": r"bin/postgres",
     "cluster": r"devstack\.cluster",

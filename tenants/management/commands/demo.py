@@ -50,6 +50,8 @@ RESOURCES = {
     "sales": {"cpu": "500m", "memory": "1Gi"},
 }
 SKILLS = {"sales": ["crm-notes", "meeting-brief"], "support": ["ticket-triage"], "legal": ["contract-review"]}
+# Images of this name cannot be pulled in the development cluster: something has to go wrong, too.
+BROKEN = {"quentin-dubois": "fail:latest"}
 SUSPENDED = {"hugo-lefevre", "umar-siddiqui", "willem-de-boer"}
 
 
@@ -93,6 +95,7 @@ def _spec(name: str, first: str, last: str, team: str) -> dict[str, Any]:
         "resources": RESOURCES.get(team),
         "skillAllowlist": SKILLS.get(team),
         "suspended": name in SUSPENDED,
+        "openclawImage": BROKEN.get(name),
     }
     if team == "engineering":
         spec["configOverrides"] = {"model": {"default": "large", "temperature": 0.2}, "tools": {"shell": True}}

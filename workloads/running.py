@@ -1,0 +1,212 @@
+"""The operator process: lead, follow everything, work."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+
+from django.conf import settings
+
+from cluster.client import cluster_client
+from cluster.errors import KubeError
+from cluster.resources import (
+    ACCESS_POLICIES,
+    CILIUM_POLICIES,
+    CLUSTER_TENANTS,
+    CRDS,
+    EVENTS,
+    PODS,
+    TENANTS,
+    KubeObject,
+    Resource,
+)
+from opencrane.celery import touch_heartbeat
+from workloads import metrics, naming
+from workloads.fleet import Fleet
+from workloads.lease import Leadership
+from workloads.manifests import Defaults
+from workloads.queue import WorkQueue
+from workloads.reconcile import Reconciler
+from workloads.watching import Follower
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5
+CILIUM_SECONDS = 300.0
+HEARTBEAT_SECONDS = 10.0
+
+
+def defaults() -> Defaults:
+    """What the settings say about every tenant."""
+    return Defaults(
+        image=settings.OPENCLAW_IMAGE,
+        version=settings.OPENCLAW_VERSION,
+        port=settings.OPENCLAW_PORT,
+        storage=settings.TENANT_STORAGE,
+        storage_class=settings.TENANT_STORAGE_CLASS,
+        ingress_domain=settings.INGRESS_DOMAIN,
+        ingress_class=settings.INGRESS_CLASS,
+        ingress_tls_secret=settings.INGRESS_TLS_SECRET,
+        control_plane_url=settings.CONTROL_PLANE_URL,
+        litellm_endpoint=settings.TENANT_LITELLM_ENDPOINT,
+        platform_namespaces=tuple(settings.PLATFORM_NAMESPACES),
+        node_pool_label=settings.NODE_POOL_LABEL,
+    )
+
+
+class Operator:
+    """Follows one namespace's tenants and works on them until told to stop."""
+
+    def __init__(self, *, may_write: Callable[[], bool] = lambda: True, workers: int | None = None) -> None:
+        self.stop = threading.Event()
+        self.queue = WorkQueue()
+        self.fleet = Fleet(
+            home=cluster_client().namespace,
+            defaults=defaults(),
+            default_policy=settings.DEFAULT_TENANT_POLICY,
+            queue=self.queue,
+        )
+        limit = timedelta(seconds=settings.DELETION_SECONDS)
+        self.reconciler = Reconciler(self.fleet, may_write=may_write, deletion_limit=limit)
+        self._workers = workers or settings.OPERATOR_WORKERS
+        self._threads: list[threading.Thread] = []
+        self.followers: list[Follower] = []
+
+    def start(self) -> bool:
+        """List everything, then begin to work; False when told to stop before that."""
+        fleet, home = self.fleet, self.fleet.home
+        began = time.monotonic()
+        self._look_for_cilium()
+        first = [
+            self._follow(CLUSTER_TENANTS, fleet.cluster_tenant_changed, fleet.cluster_tenant_gone),
+            self._follow(ACCESS_POLICIES, fleet.policy_changed, fleet.policy_gone, namespace=home),
+            self._follow(TENANTS, fleet.tenant_changed, fleet.tenant_gone, namespace=home),
+        ]
+        if not self._wait_for(first):
+            return False
+        labels = naming.watched_labels(home)
+        children = [
+            self._follow(
+                resource, partial(fleet.child_changed, resource), partial(fleet.child_gone, resource), labels=labels
+            )
+            for resource in naming.CHILDREN
+            if resource is not CILIUM_POLICIES or fleet.has_cilium
+        ]
+        children.append(self._follow(PODS, fleet.pod_changed, fleet.pod_gone, labels=labels))
+        if not self._wait_for(children):
+            return False
+        self._follow(EVENTS, fleet.event_seen, lambda *_: None, fields="type=Warning")
+        with fleet.lock:
+            fleet.is_complete = True
+            count = len(fleet.tenants)
+            fleet.look_at_everything()
+        log.info("looking after %d tenants of namespace %s; listed in %.1f s", count, home, time.monotonic() - began)
+        for number in range(self._workers):
+            self._thread(self.reconciler.work, f"work-{number}")
+        self._thread(self._keep_looking, "look")
+        return True
+
+    def end(self) -> None:
+        """Stop working; threads that wait for the cluster end with the process."""
+        self.stop.set()
+        self.queue.stop()
+
+    def _follow(
+        self,
+        resource: Resource,
+        on_object: Callable[[KubeObject], None],
+        on_gone: Callable[[str, str, str], None],
+        *,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+    ) -> Follower:
+        follower = Follower(
+            resource,
+            on_object=on_object,
+            on_gone=on_gone,
+            stop=self.stop,
+            namespace=namespace,
+            label_selector=labels,
+            field_selector=fields,
+        )
+        self.followers.append(follower)
+        self._thread(follower.run, f"follow-{resource.plural}")
+        return follower
+
+    def _thread(self, target: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _wait_for(self, followers: list[Follower]) -> bool:
+        while not self.stop.is_set():
+            if all(follower.listed.wait(0.05) for follower in followers):
+                return True
+        return False
+
+    def _look_for_cilium(self) -> None:
+        try:
+            found = cluster_client().get(CRDS, f"{CILIUM_POLICIES.plural}.{CILIUM_POLICIES.group}") is not None
+        except KubeError as exc:
+            log.warning("cannot tell whether the cluster has Cilium's policies: %s", exc.message)
+            return
+        is_new = found and not self.fleet.has_cilium and self.fleet.is_complete
+        if is_new:
+            fleet = self.fleet
+            self._follow(
+                CILIUM_POLICIES,
+                partial(fleet.child_changed, CILIUM_POLICIES),
+                partial(fleet.child_gone, CILIUM_POLICIES),
+                labels=naming.watched_labels(fleet.home),
+            )
+        self.fleet.cilium_found(is_there=found)
+
+    def _keep_looking(self) -> None:
+        """Figures, the heartbeat of the liveness probe, and whether Cilium has come."""
+        cilium_at = time.monotonic() + CILIUM_SECONDS
+        heartbeat_at = 0.0
+        while not self.stop.wait(LOOK_SECONDS):
+            now = time.monotonic()
+            metrics.queue_depth.set(len(self.queue))
+            metrics.tenants.set(len(self.fleet.tenants))
+            if now >= cilium_at:
+                self._look_for_cilium()
+                cilium_at = now + CILIUM_SECONDS
+            if now >= heartbeat_at and all(thread.is_alive() for thread in self._threads):
+                touch_heartbeat()
+                heartbeat_at = now + HEARTBEAT_SECONDS
+
+
+def run(stop: threading.Event) -> bool:
+    """Lead and work until `stop` is set; False when the lease was lost, and the process had better start anew."""
+    if settings.OPERATOR_METRICS_PORT:
+        metrics.serve(settings.OPERATOR_METRICS_PORT)
+    leadership = Leadership()
+    waiting = threading.Thread(target=_beat_while_waiting, args=(stop, leadership), daemon=True)
+    waiting.start()
+    if not leadership.acquire(stop):
+        return True
+    metrics.is_leader.set(1)
+    threading.Thread(target=leadership.keep, args=(stop,), name="lease", daemon=True).start()
+    operator = Operator(may_write=leadership.is_held)
+    starting = threading.Thread(target=operator.start, name="start", daemon=True)
+    starting.start()
+    while not stop.wait(LOOK_SECONDS) and not leadership.lost.is_set():
+        pass
+    operator.end()
+    metrics.is_leader.set(0)
+    if leadership.lost.is_set():
+        log.error("the lease is lost; another replica may lead")
+        return False
+    leadership.release()
+    return True
+
+
+def _beat_while_waiting(stop: threading.Event, leadership: Leadership) -> None:
+    """A replica that waits for the lease is alive too."""
+    while not leadership.is_held() and not stop.is_set():
+        touch_heartbeat()
+        stop.wait(HEARTBEAT_SECONDS)
