@@ -207,6 +207,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "cluster.purge_expired": {"task": "cluster.purge_expired", "schedule": 300.0, "options": {"expires": 300}},
     "awareness.purge_events": {"task": "awareness.purge_events", "schedule": 1800.0, "options": {"expires": 1800}},
     "mcpservers.start_probes": {"task": "mcpservers.start_probes", "schedule": 15.0, "options": {"expires": 15}},
+    "skills.start_scans": {"task": "skills.start_scans", "schedule": 15.0, "options": {"expires": 15}},
     "policies.push_due": {"task": "policies.push_due", "schedule": 10.0, "options": {"expires": 10}},
     "skills.push_due": {"task": "skills.push_due", "schedule": 10.0, "options": {"expires": 10}},
     "operations.sweep_jobs": {"task": "operations.sweep_jobs", "schedule": 10.0, "options": {"expires": 10}},
@@ -332,6 +333,12 @@ SPECTACULAR_SETTINGS = {
 # Networks that probes may reach although they are loopback, link-local or a metadata service.
 PROBE_ALLOW = env.networks("OPENCRANE_PROBE_ALLOW")
 PROBE_INTERVAL_SECONDS = env.integer("OPENCRANE_PROBE_INTERVAL_SECONDS", 60, minimum=15, maximum=86_400)
+
+# --- Skills --------------------------------------------------------------------------------------------------------
+
+# What the scan of one bundle may use: of the clock and of the processor, and of address space.
+SCAN_TIMEOUT_SECONDS = env.integer("OPENCRANE_SCAN_TIMEOUT_SECONDS", 120, minimum=5, maximum=600)
+SCAN_MEMORY_MB = env.integer("OPENCRANE_SCAN_MEMORY_MB", 1024, minimum=256, maximum=16_384)
 
 # --- Repair --------------------------------------------------------------------------------------------------------
 

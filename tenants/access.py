@@ -15,11 +15,17 @@ from policies.compiler import Considered, considered, principal_of
 from policies.models import Grant
 from policies.selectors import memberships_of
 from policies.services.grants import resolve_grants
-from tenants.contract import cuts_of, reasons_against
+from skills.models import SkillBundle
+from skills.selectors import bundle_named
+from tenants.contract import cuts_of, reasons_against, skill_reasons_against
 from tenants.models import Tenant
 
 # Stands for a grant that is not saved. Above every saved one of equal rank, since it would be the newest.
 PREVIEW_ID = UUID(int=0)
+_NOTHING: dict[str, str] = {
+    Grant.PayloadType.MCP_SERVER.value: "There is no such MCP server.",
+    Grant.PayloadType.SKILL.value: "There is no such bundle.",
+}
 
 
 @dataclass(frozen=True)
@@ -36,15 +42,16 @@ def explain_access(
     """Whether a tenant may use a payload, and why.
 
     Args:
-        payload: an MCP server's id or name; the name of a dataset; a bundle's id.
+        payload: an MCP server's id or name; the name of a dataset; a bundle's id, `name@version`, or its name alone for
+            the newest published version.
         preview: what the answer would be with this change.
 
     Returns:
         `decision` (allow or deny), `reason` (a sentence), `winner` (the deciding grant or None), `considered` (all that
         meet the tenant, the deciding one first, each with a `verdict`), `cuts` (what decides after the grants).
     """
-    server = server_by_id_or_name(payload) if payload_type == Grant.PayloadType.MCP_SERVER else None
-    payload_id = str(server.pk) if server else payload
+    found = _found(payload_type, payload)
+    payload_id = str(found.pk) if found else payload
     grants = considered(principal_of(tenant), payload_type, payload_id)
     if preview is not None:
         grants = [grant for grant in grants if grant.grant_id not in preview.without]
@@ -52,12 +59,12 @@ def explain_access(
         if unsaved is not None:
             grants = sorted([*grants, unsaved], key=lambda grant: grant.rank)
     winner = grants[0] if grants else None
-    cuts = _cuts(tenant, payload_type, server)
+    cuts = _cuts(tenant, payload_type, found)
     allowed = winner is not None and winner.access == Grant.Access.ALLOW and not cuts
     return {
         "tenant": tenant.name,
         "type": payload_type,
-        "payload": {"id": payload_id, "name": server.name if server else payload},
+        "payload": {"id": payload_id, "name": _name_of(found) if found else payload},
         "decision": Grant.Access.ALLOW.value if allowed else Grant.Access.DENY.value,
         "reason": _reason(winner, cuts),
         "winner": _shown(winner, winner) if winner else None,
@@ -73,14 +80,14 @@ def unsaved_grant(values: dict[str, Any], *, payload_type: str, payload: str) ->
     Raises:
         InvalidError, ReferenceNotFoundError: as when it is saved; fields start with `grant.0`.
     """
-    server = server_by_id_or_name(payload) if payload_type == Grant.PayloadType.MCP_SERVER else None
-    if payload_type == Grant.PayloadType.MCP_SERVER and server is None:
-        raise InvalidError(fields={"payload": ["There is no such MCP server."]})
+    found = _found(payload_type, payload)
+    if found is None and payload_type in _NOTHING:
+        raise InvalidError(fields={"payload": [_NOTHING[payload_type]]})
     [grant] = resolve_grants(
         [values],
         payload_type=payload_type,
         path="grant",
-        payload_id=str(server.pk) if server else payload,
+        payload_id=str(found.pk) if found else payload,
         scope="org",
     )
     return grant
@@ -114,17 +121,29 @@ def _met(tenant: Tenant, grant: Grant, payload_id: str) -> Considered | None:
     )
 
 
-def _cuts(tenant: Tenant, payload_type: str, server: McpServer | None) -> list[str]:
-    """What takes a payload away whatever the grants say, a sentence each."""
+def _found(payload_type: str, payload: str) -> McpServer | SkillBundle | None:
+    """The row that a payload names; None where there is none, and for data sets, which are names and no rows."""
     match payload_type:
         case Grant.PayloadType.MCP_SERVER:
-            if server is None:
-                return ["There is no such MCP server."]
-            cuts = [] if server.status == McpServer.Status.ACTIVE else [f"The server is {server.status}, not active."]
-            return cuts + reasons_against(server.name, cuts_of(tenant))
+            return server_by_id_or_name(payload)
         case Grant.PayloadType.SKILL:
-            return ["There is no such bundle."]
-    return []
+            return bundle_named(payload)
+    return None
+
+
+def _name_of(found: McpServer | SkillBundle) -> str:
+    return f"{found.name}@{found.version}" if isinstance(found, SkillBundle) else found.name
+
+
+def _cuts(tenant: Tenant, payload_type: str, found: McpServer | SkillBundle | None) -> list[str]:
+    """What takes a payload away whatever the grants say, a sentence each."""
+    match found:
+        case McpServer():
+            cuts = [] if found.status == McpServer.Status.ACTIVE else [f"The server is {found.status}, not active."]
+            return cuts + reasons_against(found.name, cuts_of(tenant))
+        case SkillBundle():
+            return skill_reasons_against(found, tenant.skill_allowlist)
+    return [_NOTHING[payload_type]] if payload_type in _NOTHING else []
 
 
 def _reason(winner: Considered | None, cuts: Sequence[str]) -> str:

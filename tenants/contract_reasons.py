@@ -8,7 +8,9 @@ from django.db import connection
 
 from policies.compiler import Decision, compiled_types, principal_of
 from policies.models import Grant
-from tenants.contract import cuts_of, reasons_against
+from skills.rules import version_key
+from skills.selectors import bundles_by_id
+from tenants.contract import cuts_of, reasons_against, skill_reasons_against
 from tenants.models import Tenant
 
 
@@ -17,11 +19,12 @@ class Reason:
     """Why one thing is, or is not, in a tenant's contract.
 
     Attributes:
-        name: of the data set or MCP server.
+        name: of the data set, MCP server or skill.
         is_in: whether the tenant may use it.
         scope: of the grant that decides.
         why: a sentence.
-        detail: a server's endpoint.
+        detail: a server's endpoint; a bundle's version.
+        payload_id: what the grant is about.
     """
 
     name: str
@@ -29,11 +32,12 @@ class Reason:
     scope: str
     why: str
     detail: str = ""
+    payload_id: str = ""
 
 
 def contract_reasons(tenant: Tenant) -> dict[str, list[Reason]]:
-    """`awareness` and `servers`: everything that some grant gives or denies the tenant, by name; three queries."""
-    types = (Grant.PayloadType.AWARENESS.value, Grant.PayloadType.MCP_SERVER.value)
+    """`awareness`, `servers` and `skills`: all that some grant gives or denies the tenant, by name; four queries."""
+    types = (Grant.PayloadType.AWARENESS.value, Grant.PayloadType.MCP_SERVER.value, Grant.PayloadType.SKILL.value)
     decided = compiled_types(principal_of(tenant), types)
     known = _known([decision.grant_id for found in decided.values() for decision in found])
     cuts = cuts_of(tenant)
@@ -50,7 +54,24 @@ def contract_reasons(tenant: Tenant) -> dict[str, list[Reason]]:
         against += reasons_against(name, cuts)
         is_in = _allows(decision) and not against
         servers.append(Reason(name, is_in, decision.scope, " ".join(why + against), endpoint))
-    return {"awareness": datasets, "servers": sorted(servers, key=lambda reason: reason.name)}
+    return {
+        "awareness": datasets,
+        "servers": sorted(servers, key=lambda reason: reason.name),
+        "skills": _skills(tenant, decided[types[2]], known),
+    }
+
+
+def _skills(tenant: Tenant, decisions: list[Decision], known: dict[UUID, tuple[Any, ...]]) -> list[Reason]:
+    bundles = bundles_by_id([decision.payload_id for decision in decisions])
+    found = []
+    for decision in decisions:
+        bundle = bundles.get(decision.payload_id)
+        if bundle is not None:
+            against = skill_reasons_against(bundle, tenant.skill_allowlist)
+            why = " ".join([_sentence(decision, known), *against])
+            is_in = _allows(decision) and not against
+            found.append(Reason(bundle.name, is_in, decision.scope, why, bundle.version, decision.payload_id))
+    return sorted(found, key=lambda reason: (reason.name, version_key(reason.detail)))
 
 
 def _allows(decision: Decision) -> bool:

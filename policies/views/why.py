@@ -16,7 +16,7 @@ from tenants import access, selectors
 from tenants.errors import TenantNotFoundError
 from tenants.models import Tenant
 
-TYPES = (("mcp-server", "MCP server"), ("awareness", "Data set"))
+TYPES = (("mcp-server", "MCP server"), ("skill-bundle", "Skill"), ("awareness", "Data set"))
 _ASKED = ("tenant", "type", "payload")
 _WHAT_IF = ("access", "subjectType", "subjectName", "priority")
 
@@ -36,6 +36,7 @@ class WhyPage(ConsolePage):
             "types": TYPES,
             "errors": {},
             "known_servers": distinct_values("mcpservers_mcpserver", "name"),
+            "known_skills": distinct_values("skills_skillbundle", "name"),
             "known_groups": distinct_values("policies_group", "name"),
         }
         status = 200

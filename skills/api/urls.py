@@ -3,8 +3,12 @@
 from django.urls import path
 
 from skills.api.backfill import BackfillViewSet
+from skills.api.viewsets import BundleViewSet as View
 
 urlpatterns = [
+    path("skills/catalog", View.as_view({"get": "list", "post": "create"})),
     # Before the bundles, which take whatever stands here for an id.
     path("skills/catalog/backfill", BackfillViewSet.as_view({"post": "backfill"})),
+    path("skills/catalog/<str:id>", View.as_view({"get": "retrieve", "put": "update", "delete": "destroy"})),
+    path("skills/catalog/<str:id>/scan", View.as_view({"post": "scan"})),
 ]

@@ -182,7 +182,10 @@ class AccessPreviewSerializer(StrictSerializer):
     """A question with a change that is not made: a grant more, saved grants less."""
 
     type = ChoiceField(choices=Grant.PayloadType.choices)
-    payload = StringField(max_length=253, help_text="An MCP server's id or name; the name of a dataset; a bundle's id.")
+    payload = StringField(
+        max_length=253,
+        help_text="An MCP server's id or name; the name of a dataset; a bundle's id, `name@version` or name.",
+    )
     grant = GrantSerializer(**OPTIONAL)
     without = serializers.ListField(
         child=UuidField(), max_length=1000, **OPTIONAL, help_text="Ids of grants to leave out."

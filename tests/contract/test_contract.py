@@ -20,11 +20,6 @@ GET /cluster-tenants/{name}
 PUT /cluster-tenants/{name}
 DELETE /cluster-tenants/{name}
 GET /cluster-tenants/{name}/status
-GET /skills/catalog
-POST /skills/catalog
-GET /skills/catalog/{id}
-PUT /skills/catalog/{id}
-DELETE /skills/catalog/{id}
 GET /third-party-sources
 POST /third-party-sources
 GET /third-party-sources/{id}

@@ -1,0 +1,1 @@
+"""The scanners, one module each; `pipeline` says which run."""

@@ -1,0 +1,211 @@
+"""Reading skill bundles."""
+
+import datetime
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import QuerySet
+
+from opencrane.api.keyset import Keyset, Page
+from opencrane.api.params import parse_uuid
+from opencrane.api.responses import to_json
+from policies.selectors import NO_ID, json_page, like
+from skills import rules
+from skills.errors import SkillBundleNotFoundError
+from skills.models import SkillBundle
+
+Bundles: TypeAlias = QuerySet[SkillBundle]
+NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="skill bundles")
+
+_TIME = """to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+# Grants and promotions are gathered once for the whole page and then joined, as the MCP servers' are.
+_BUNDLES = f"""
+WITH page AS MATERIALIZED (
+    SELECT {{columns}} FROM skills_skillbundle b WHERE {{where}} ORDER BY b.created_at DESC, b.id DESC {{limit}}
+), granted AS (
+    SELECT r.payload_id, json_agg(json_build_object('id', r.id, 'payloadId', r.payload_id, 'scope', r.scope,
+        'subjectType', r.subject_type, 'subjectId', coalesce(r.group_id::text, r.tenant_id::text, r."user"),
+        'subjectName', coalesce(g.name,
+            (SELECT t.name FROM tenants_tenant t WHERE t.id = r.tenant_id), r."user"),
+        'access', r.access, 'priority', r.priority,
+        'note', nullif(r.note, ''), 'createdAt', {_TIME.format(column="r.created_at")})
+        ORDER BY r.priority DESC, (r.access = 'deny') DESC, r.created_at DESC, r.id) AS list
+    FROM policies_grant r LEFT JOIN policies_group g ON g.id = r.group_id
+    WHERE r.payload_type = 'skill-bundle' {{of_page}} GROUP BY r.payload_id
+), promoted AS (
+    SELECT p.bundle_id, json_agg(json_build_object('id', p.id, 'fromScope', p.from_scope, 'toScope', p.to_scope,
+        'promotedBy', nullif(p.promoted_by, ''), 'status', p.status, 'notes', nullif(p.notes, ''),
+        'createdAt', {_TIME.format(column="p.created_at")}) ORDER BY p.created_at, p.id) AS list
+    FROM skills_skillpromotion p WHERE p.bundle_id IN (SELECT id FROM page) GROUP BY p.bundle_id
+)
+SELECT json_build_object('id', b.id, 'name', b.name, 'description', nullif(b.description, ''), 'version', b.version,
+    'digest', b.digest, 'scope', b.scope, 'status', b.status, 'tags', b.tags,
+    'sourceName', nullif(b.source_name, ''), 'publishedAt', {_TIME.format(column="b.published_at")},
+    'contentType', b.content_type, 'contentSize', b.content_size, 'scanStatus', b.scan_status,
+    'scan', json_build_object('at', {_TIME.format(column="b.scanned_at")}, 'error', nullif(b.scan_error, ''),
+        'severities', b.severities),
+    'oci', json_build_object('state', b.oci_state, 'digest', nullif(b.oci_digest, ''),
+        'reference', nullif(b.oci_reference, ''), 'error', nullif(b.oci_error, ''), 'attempts', b.oci_attempts,
+        'pushedAt', {_TIME.format(column="b.oci_pushed_at")}),
+    'grants', coalesce(granted.list, '[]'), 'promotions', coalesce(promoted.list, '[]') {{more}},
+    'createdAt', {_TIME.format(column="b.created_at")}, 'updatedAt', {_TIME.format(column="b.updated_at")})::text,
+    b.created_at, b.id, b.generation
+FROM page b LEFT JOIN granted ON granted.payload_id = b.id::text LEFT JOIN promoted ON promoted.bundle_id = b.id
+ORDER BY b.created_at DESC, b.id DESC
+"""  # noqa: S608 - constants
+_OF_PAGE = "AND r.payload_id IN (SELECT id::text FROM page)"
+# A materialised page with the content in it would be as large as all contents.
+_COLUMNS = ", ".join(f"b.{field.column}" for field in SkillBundle._meta.concrete_fields if field.name != "content")
+_FINDINGS = """, 'scanners', b.scanners, 'findings', coalesce((SELECT json_agg(json_build_object('scanner', f.scanner,
+    'rule', f.rule, 'severity', f.severity, 'path', nullif(f.path, ''), 'line', f.line, 'message', f.message)
+    ORDER BY f.position) FROM skills_scanfinding f WHERE f.bundle_id = b.id), '[]')"""
+
+
+def bundle_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
+    """One page of bundles without their content, newest first, as JSON text in one query; and the next cursor.
+
+    Args:
+        filters: any of `q` (name, description, tags), `scope`, `status`, `tag`, `scan_status`, `name`.
+    """
+    beyond, params = NEWEST.where(page, "b.")
+    parts = [beyond]
+    for condition, values in _conditions(filters):
+        parts.append(condition)
+        params = [*params, *values]
+    limit = "" if page.limit is None else f"LIMIT {page.limit + 1:d}"
+    of_page = _OF_PAGE if page.limit is not None or len(parts) > 1 else ""
+    rows = _rows(" AND ".join(parts), params, limit=limit, of_page=of_page)
+    return json_page(NEWEST, [row[:3] for row in rows], page)
+
+
+def _conditions(filters: dict[str, str]) -> list[tuple[str, list[Any]]]:
+    found: list[tuple[str, list[Any]]] = []
+    if text := filters.get("q"):
+        looked_in = "(b.name ILIKE %s OR b.description ILIKE %s OR b.tags::text ILIKE %s)"
+        found.append((looked_in, [like(text)] * 3))
+    for column in ("scope", "status", "scan_status", "name"):
+        if column in filters:
+            found.append((f"b.{column} = %s", [filters[column]]))
+    if "tag" in filters:
+        found.append(("b.tags @> %s::jsonb", [to_json([filters["tag"]]).decode()]))
+    return found
+
+
+def bundle_json(bundle_id: UUID | None, *, with_content: bool = True) -> tuple[bytes, int]:
+    """One bundle with its findings as JSON text, and its generation.
+
+    Args:
+        with_content: whether `content` (text) or `contentBase64` (anything else) is in it.
+
+    Raises:
+        SkillBundleNotFoundError
+    """
+    rows = _rows("b.id = %s", [bundle_id], of_page=_OF_PAGE, more=_FINDINGS)
+    if not rows:
+        raise SkillBundleNotFoundError
+    body: bytes = rows[0][0].encode()
+    if with_content:
+        content = SkillBundle.objects.filter(pk=rows[0][2]).values_list("content", "content_type").first()
+        body = body[:-1] + b", " + to_json(_shown_content(content))[1:]
+    return body, rows[0][3]
+
+
+def _shown_content(found: tuple[bytes | memoryview | None, str] | None) -> dict[str, str | None]:
+    content, content_type = found or (None, "")
+    if content is None:
+        return {"content": None, "contentBase64": None}
+    if rules.is_text(content_type):
+        return {"content": bytes(content).decode(), "contentBase64": None}
+    return {"content": None, "contentBase64": rules.encoded(bytes(content))}
+
+
+def _rows(where: str, params: list[Any], *, limit: str = "", of_page: str = "", more: str = "") -> list[Any]:
+    sql = _BUNDLES.format(columns=_COLUMNS, where=where, limit=limit, of_page=of_page, more=more)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchall()
+
+
+def bundle_for_update(bundle_id: UUID | None) -> SkillBundle:
+    """The bundle without its content, its row locked until the transaction ends.
+
+    Raises:
+        SkillBundleNotFoundError
+    """
+    bundle = SkillBundle.objects.select_for_update().filter(pk=bundle_id or NO_ID).first()
+    if bundle is None:
+        raise SkillBundleNotFoundError
+    return bundle
+
+
+def bundle_by_id(bundle_id: UUID | None) -> SkillBundle:
+    """The bundle without its content.
+
+    Raises:
+        SkillBundleNotFoundError
+    """
+    bundle = SkillBundle.objects.filter(pk=bundle_id or NO_ID).first()
+    if bundle is None:
+        raise SkillBundleNotFoundError
+    return bundle
+
+
+def bundle_named(text: str) -> SkillBundle | None:
+    """The bundle with that id; else `name@version`; else the newest published version of that name, else the newest."""
+    bundle_id = parse_uuid(text)
+    if bundle_id is not None:
+        return SkillBundle.objects.filter(pk=bundle_id).first()
+    found = list(SkillBundle.objects.filter(name=text))
+    if not found:
+        name, _, version = text.rpartition("@")
+        return SkillBundle.objects.filter(name=name, version=version).first()
+    return max(found, key=lambda row: (row.status == SkillBundle.Status.PUBLISHED, rules.version_key(row.version)))
+
+
+def bundles_by_id(ids: list[str]) -> dict[str, SkillBundle]:
+    """Those of the bundles that there are, without their content, by id as text."""
+    known = [found for text in ids if (found := parse_uuid(text))]
+    rows = SkillBundle.objects.filter(pk__in=known) if known else []
+    return {str(row.pk): row for row in rows}
+
+
+def content_of(bundle_id: UUID, digest: str) -> bytes | None:
+    """The content that a row holds, if it still is the one with that digest."""
+    content = SkillBundle.objects.filter(pk=bundle_id, digest=digest).values_list("content", flat=True).first()
+    return None if content is None else bytes(content)
+
+
+def scans_due(now: datetime.datetime, limit: int) -> list[UUID]:
+    """Bundles whose scan waits, or was lost with its worker; those waiting longest first."""
+    waiting = [SkillBundle.ScanStatus.PENDING, SkillBundle.ScanStatus.SCANNING]
+    due = SkillBundle.objects.filter(scan_status__in=waiting, scan_not_before__lte=now)
+    return list(due.order_by("scan_not_before").values_list("pk", flat=True)[:limit])
+
+
+def versions_of(name: str) -> list[SkillBundle]:
+    """Every version of a skill, the highest first (semver.org, 11)."""
+    return sorted(SkillBundle.objects.filter(name=name), key=lambda row: rules.version_key(row.version), reverse=True)
+
+
+def entitled_bundles(ids: list[str], allowlist: list[str] | None) -> list[dict[str, Any]]:
+    """Those of the bundles that are published and cleared by a scan, as the effective contract has them.
+
+    Args:
+        allowlist: names that the tenant restricts itself to; None for no restriction.
+
+    Returns:
+        Sorted by name, then by version.
+    """
+    if not ids:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id::text, name, scope, version, digest FROM skills_skillbundle"
+            " WHERE id = ANY(%s::uuid[]) AND status = 'published' AND is_cleared"
+            " AND (%s::text[] IS NULL OR name = ANY(%s::text[]))",
+            [ids, allowlist, allowlist],
+        )
+        rows = cursor.fetchall()
+    rows.sort(key=lambda row: (row[1], rules.version_key(row[3])))
+    return [dict(zip(("id", "name", "scope", "version", "digest"), row, strict=True)) for row in rows]
