@@ -44,5 +44,7 @@ class RangeNotSatisfiableError(DomainError):
     """No byte of the content is in the range asked for (RFC 9110, 15.5.17)."""
 
     code, http_status, default_message = "RANGE_NOT_SATISFIABLE", 416, "The content has no byte in that range."
+
+
 class ContentTooLargeError(DomainError):
     code, http_status, default_message = "PAYLOAD_TOO_LARGE", 413, "The content is too large."

@@ -1,5 +1,6 @@
 """Reading skill bundles."""
 
+import contextlib
 import datetime
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -116,7 +117,8 @@ def _shown_content(found: tuple[bytes | memoryview | None, str] | None) -> dict[
     if content is None:
         return {"content": None, "contentBase64": None}
     if rules.is_text(content_type):
-        return {"content": bytes(content).decode(), "contentBase64": None}
+        with contextlib.suppress(UnicodeDecodeError):
+            return {"content": bytes(content).decode(), "contentBase64": None}
     return {"content": None, "contentBase64": rules.encoded(bytes(content))}
 
 

@@ -14,6 +14,7 @@ from opencrane.errors import ConflictError, InvalidError
 from opencrane.tasks import enqueue_on_commit
 from operations.services import audit
 from policies.models import Grant
+from policies.selectors import NO_ID
 from policies.services.grants import delete_grants, replace_grants, resolve_grants
 from skills import rules, selectors
 from skills.errors import BundleImmutableError, ScanRequiredError, SkillBundleExistsError
@@ -167,7 +168,7 @@ def decide_promotion(*, bundle_id: UUID, promotion_id: UUID | None, is_approved:
     """
     with transaction.atomic(durable=True):
         bundle = selectors.bundle_for_update(bundle_id)
-        promotion = SkillPromotion.objects.filter(bundle=bundle, pk=promotion_id or selectors.NO_ID).first()
+        promotion = SkillPromotion.objects.filter(bundle=bundle, pk=promotion_id or NO_ID).first()
         if promotion is None or promotion.status != SkillPromotion.Status.PROPOSED:
             raise ConflictError("That promotion has been decided or withdrawn meanwhile.")
         before = {"scope": bundle.scope, "promotion": promotion.status}

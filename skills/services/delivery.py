@@ -11,6 +11,7 @@ from django.db import connection
 
 from opencrane.errors import UpstreamError
 from policies.compiler import Principal, compiled
+from policies.models import Grant
 from skills.errors import ScanRequiredError, SkillBundleNotFoundError
 from skills.models import SkillBundle
 from skills.oci.artifact import digest_of
@@ -52,7 +53,7 @@ def delivery_for(*, tenant_id: UUID, digest: str) -> Delivery:
     name, email, allowlist = tenants.values_list("name", "email", "skill_allowlist").first() or ("", "", [])
     found = SkillBundle.objects.filter(digest=digest[: DIGEST_LENGTH + 1]).order_by("-published_at", "pk")
     candidates = list(found.values_list("pk", "name", "status", "is_cleared", "content_type"))
-    decisions = compiled(Principal(tenant_id=tenant_id, tenant_name=name, email=email), "skill")
+    decisions = compiled(Principal(tenant_id=tenant_id, tenant_name=name, email=email), Grant.PayloadType.SKILL)
     allowed = {decision.payload_id for decision in decisions if decision.access == "allow"}
     entitled = [
         (bundle_id, status, is_cleared, content_type)

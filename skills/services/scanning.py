@@ -16,10 +16,13 @@ from django.utils import timezone
 from opencrane.actor import SYSTEM, Actor
 from opencrane.tasks import enqueue_on_commit
 from operations.services import audit
-from skills import selectors
+from skills import rules, selectors
+from skills.errors import OciStoreNotConfiguredError
 from skills.models import ScanFinding, SkillBundle
+from skills.oci.errors import RegistryError, RegistryUnavailableError
 from skills.scanning.findings import FAILING, Finding, Report, ranked
 from skills.scanning.sandbox import Limits, SandboxError, scan
+from skills.services.publishing import pull_content
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +32,7 @@ BATCH = 200
 MAX_ATTEMPTS = 4
 # Beyond the time that a scan may take, until it counts as lost with its worker.
 GRACE = timedelta(seconds=60)
+NO_CONTENT = "It has no content, and there is no OCI store to take it from."
 _STATUS = SkillBundle.ScanStatus
 
 
@@ -44,7 +48,7 @@ def reset_scan(bundle: SkillBundle) -> None:
 def _set_due(bundle: SkillBundle) -> None:
     is_scannable = bundle.content_size is not None or bool(settings.SKILL_OCI_REGISTRY_URL)
     bundle.scan_status = _STATUS.PENDING if is_scannable else _STATUS.UNAVAILABLE
-    bundle.scan_error = "" if is_scannable else "It has no content, and there is no OCI store to take it from."
+    bundle.scan_error = "" if is_scannable else NO_CONTENT
     bundle.scan_attempts = 0
     bundle.scan_not_before = timezone.now()
 
@@ -89,20 +93,24 @@ def scan_bundle(*, bundle_id: UUID) -> bool:
     bundle = _claim(bundle_id)
     if bundle is None:
         return False
-    content = selectors.content_of(bundle.pk, bundle.digest)
+    try:
+        content = selectors.content_of(bundle.pk, bundle.digest) or _pulled(bundle)
+    except RegistryUnavailableError as exc:
+        _put_off(bundle, _STATUS.UNAVAILABLE, f"The OCI store does not give its content: {exc.message}")
+        return True
+    except RegistryError as exc:
+        _give_up(bundle, _STATUS.UNAVAILABLE, f"The OCI store does not give its content: {exc.message}")
+        return True
+    except OciStoreNotConfiguredError:
+        _give_up(bundle, _STATUS.UNAVAILABLE, NO_CONTENT)
+        return True
     if content is None:
-        _give_up(bundle, _STATUS.UNAVAILABLE, "It has no content that could be scanned.")
         return True
     try:
         report = scan(content, name=bundle.name, content_type=bundle.content_type, limits=limits())
     except SandboxError as exc:
         # The machine's fault and not the bundle's: no processes, no disk. It may go better later.
-        log.warning("scan put off", bundle=str(bundle.pk), error=str(exc))
-        if bundle.scan_attempts >= MAX_ATTEMPTS:
-            _give_up(bundle, _STATUS.FAILED, f"The scan could not be run: {exc}")
-        else:
-            later = timezone.now() + timedelta(seconds=5 * 2**bundle.scan_attempts)
-            _mine(bundle).update(scan_status=_STATUS.PENDING, scan_not_before=later, scan_error=str(exc))
+        _put_off(bundle, _STATUS.FAILED, f"The scan could not be run: {exc}")
         return True
     return record_report(bundle, report)
 
@@ -169,6 +177,31 @@ def record_report(claimed: SkillBundle, report: Report) -> bool:
     bundle.is_cleared = not failed
     _record_end(bundle, _STATUS.FAILED if failed else _STATUS.PASSED, report.error)
     return True
+
+
+def _pulled(bundle: SkillBundle) -> bytes | None:
+    """The content that the OCI store has, now in the row as well; None when it turned out to be none for a bundle."""
+    content = pull_content(bundle.digest)
+    try:
+        if len(content) > rules.CONTENT_MAX_BYTES:
+            raise ValueError("It is too large.")
+        if rules.is_text(bundle.content_type):
+            rules.check_text(content)
+    except ValueError as exc:
+        _give_up(bundle, _STATUS.FAILED, f"What the OCI store has is not fit for a bundle: {exc}")
+        return None
+    _mine(bundle).filter(content=None).update(content=content, content_size=len(content))
+    return content
+
+
+def _put_off(bundle: SkillBundle, at_last: str, why: str) -> None:
+    """Try again later, with a delay that grows; after MAX_ATTEMPTS the scan ends as `at_last`."""
+    log.warning("scan put off", bundle=str(bundle.pk), error=why)
+    if bundle.scan_attempts >= MAX_ATTEMPTS:
+        _give_up(bundle, at_last, why)
+    else:
+        later = timezone.now() + timedelta(seconds=5 * 4**bundle.scan_attempts)
+        _mine(bundle).update(scan_status=_STATUS.PENDING, scan_not_before=later, scan_error=why)
 
 
 @transaction.atomic(durable=True)

@@ -309,7 +309,7 @@ def anna(db: None, cluster_namespace: str) -> Iterator[Tenant]:
 
 def grant(bundle: SkillBundle, tenant: Tenant, access: str = "allow", priority: int = 0) -> Grant:
     return Grant.objects.create(
-        payload_type="skill", payload_id=str(bundle.pk), subject_type="tenant", tenant=tenant, access=access,
+        payload_type="skill-bundle", payload_id=str(bundle.pk), subject_type="tenant", tenant=tenant, access=access,
         scope="org", priority=priority,
     )  # fmt: skip
 
@@ -410,7 +410,12 @@ def test_entitlement_is_live(anna: Tenant) -> None:
     group = Group.objects.create(name="all")
     GroupMember.objects.create(group=group, email="anna@example.com")
     made = Grant.objects.create(
-        payload_type="skill", payload_id=str(bundle.pk), subject_type="group", group=group, access="allow", scope="org"
+        payload_type="skill-bundle",
+        payload_id=str(bundle.pk),
+        subject_type="group",
+        group=group,
+        access="allow",
+        scope="org",
     )
     assert pod.get(url(bundle)).status_code == 200
     made.delete()

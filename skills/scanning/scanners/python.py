@@ -1,13 +1,12 @@
 """Python in the bundle, as files and in fences of Markdown, by bandit."""
 
 import ast
+import functools
 import io
 import logging
+import warnings
 from importlib.metadata import version
 from typing import Any
-
-from bandit.core.config import BanditConfig
-from bandit.core.manager import BanditManager
 
 from skills.scanning.findings import Finding
 from skills.scanning.material import Code, File, Material
@@ -19,6 +18,26 @@ _SEVERITY = {"HIGH": "high", "MEDIUM": "medium", "LOW": "low"}
 _QUIET = {"B101", "B404", "B603", "B607"}
 
 
+@functools.cache
+def _loaded() -> tuple[Any, Any]:
+    """bandit, once there is something for it: loading it takes longer than most scans."""
+    with warnings.catch_warnings():
+        # It asks stevedore for what is the default by now.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from bandit.core.config import BanditConfig
+        from bandit.core.manager import BanditManager
+
+    # It logs every file that it cannot parse, with the reason.
+    logging.getLogger("bandit").setLevel(logging.CRITICAL)
+    return BanditManager, BanditConfig()
+
+
+def _bandit() -> Any:
+    manager, config = _loaded()
+    # Comments that turn bandit off are the author's word for his own innocence.
+    return manager(config, "file", quiet=True, ignore_nosec=True)
+
+
 class PythonScanner:
     name = "python"
 
@@ -27,8 +46,6 @@ class PythonScanner:
         return f"bandit {version('bandit')}"
 
     def scan(self, material: Material) -> list[Finding]:
-        # It logs every file that it cannot parse, with the reason.
-        logging.getLogger("bandit").setLevel(logging.CRITICAL)
         pieces = [(file, code) for file in material.files for code in file.code if code.language == "python"]
         found: list[Finding] = []
         for file, code in pieces:
@@ -48,8 +65,7 @@ class PythonScanner:
             line = getattr(exc, "lineno", None) or 1
             message = "It is not valid Python, so bandit could not look into it."
             return [Finding(self.name, "unparsable", "medium", message, file.path, code.lines_before + line)]
-        # Comments that turn bandit off are the author's word for his own innocence.
-        manager: Any = BanditManager(BanditConfig(), "file", quiet=True, ignore_nosec=True)
+        manager = _bandit()
         manager._parse_file("code.py", io.BytesIO(code.text.encode()), ["code.py"])
         found = [
             Finding(
