@@ -49,6 +49,10 @@ class Kind(ABC, Generic[RowT]):
         """Domain columns that the projector copies from the resource's status, beyond `status` itself."""
         return {}
 
+    def deletion_annotations(self, row: RowT) -> dict[str, str]:
+        """What the resource has to be annotated with before it is deleted, for controllers to read."""
+        return {}
+
     # -- what the domain does when something ends; inside the engine's transaction -----------------------------------
 
     def on_rejected(self, row: RowT, revision: Revision, message: str) -> None:

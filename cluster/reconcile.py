@@ -245,6 +245,8 @@ def _delete(attempt: Attempt) -> bool:
     kind, row, client = attempt.kind, attempt.row, attempt.client
     live = client.get(kind.resource, row.name)
     ours = live is not None and (live["metadata"]["uid"] == row.cluster_uid or row_id_of(live) == str(row.pk))
+    if live is not None and ours:
+        _annotate(attempt, live, kind.deletion_annotations(row))
     gone = live is None or not ours or client.delete(kind.resource, row.name, uid=live["metadata"]["uid"])
     if not gone:
         finalizers = ", ".join((live or {}).get("metadata", {}).get("finalizers") or []) or "finalizers"
@@ -268,6 +270,17 @@ def _delete(attempt: Attempt) -> bool:
         _settle(kind, locked, confirmed=generations, rejected={})
         note_reachable()
     return False
+
+
+def _annotate(attempt: Attempt, live: KubeObject, annotations: dict[str, str]) -> None:
+    """Set annotations of a resource that is about to be deleted, unless it has them."""
+    metadata = live["metadata"]
+    present = metadata.get("annotations") or {}
+    if all(present.get(key) == value for key, value in annotations.items()):
+        return
+    operations: list[dict[str, Any]] = [{"op": "test", "path": "/metadata/uid", "value": metadata["uid"]}]
+    operations.append({"op": "add", "path": "/metadata/annotations", "value": present | annotations})
+    attempt.client.json_patch(attempt.kind.resource, attempt.row.name, operations)
 
 
 def _drop(kind: Kind[Any], row: SyncedModel) -> None:

@@ -220,6 +220,10 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "operations.purge_old": {"task": "operations.purge_old", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 DRIFT_INTERVAL_SECONDS = env.integer("OPENCRANE_DRIFT_INTERVAL_SECONDS", 300, minimum=5)
+CELERY_BEAT_SCHEDULE |= {
+    "tenants.sweep_retained": {"task": "tenants.sweep_retained", "schedule": 600.0, "options": {"expires": 600}},
+    "tenants.suspend_idle": {"task": "tenants.suspend_idle", "schedule": 60.0, "options": {"expires": 60}},
+}
 for _kind in ("Tenant", "AccessPolicy"):
     CELERY_BEAT_SCHEDULE[f"operations.evaluate_drift.{_kind}"] = {
         "task": "operations.evaluate_drift",
@@ -253,6 +257,8 @@ PLATFORM_NAMESPACES = env.words("OPENCRANE_PLATFORM_NAMESPACES", ["opencrane-sys
 NODE_POOL_LABEL = env.text("OPENCRANE_NODE_POOL_LABEL", "opencrane.io/node-pool")
 OPERATOR_WORKERS = env.integer("OPENCRANE_OPERATOR_WORKERS", 4, minimum=1, maximum=32)
 OPERATOR_METRICS_PORT = env.integer("OPENCRANE_OPERATOR_METRICS_PORT", 0, minimum=0, maximum=65535)
+# 0 is off.
+IDLE_SUSPEND_MINUTES = env.integer("IDLE_SUSPEND_MINUTES", 0, minimum=0, maximum=525_600)
 DELETION_SECONDS = env.integer("OPENCRANE_DELETION_SECONDS", 300, minimum=1, maximum=86_400)
 
 # --- Console -------------------------------------------------------------------------------------------------------

@@ -1,8 +1,11 @@
 """Tenants and what belongs to them."""
 
+import uuid
+
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Case, F, GeneratedField, Q, Value, When
+from django.db.models.functions import Now
 
 from cluster.models import SyncedModel
 from opencrane.jsonfield import ValueField
@@ -38,6 +41,11 @@ class Tenant(SyncedModel):
     mcp_policy = ValueField(null=True, blank=True)
     awareness_wave = models.CharField(max_length=63, blank=True, default="")
     suspended = models.BooleanField(default=False)
+    # The uid in the names of its volume claim and key: that of the resource they were first made for. Copied from the
+    # status, and kept when the resource goes, so that one made again gets the same data.
+    data_uid = models.CharField(max_length=64, blank=True, default="", editable=False)
+    # Of a tenant that is being deleted: its data goes too.
+    is_purged = models.BooleanField(default=False, editable=False)
 
     status_phase = models.CharField(max_length=20, blank=True, default="", editable=False)
     status_observed_generation = models.PositiveBigIntegerField(default=0, editable=False)
@@ -68,6 +76,30 @@ class Tenant(SyncedModel):
             models.Index(fields=["cluster_tenant_ref"], name="tenant_cluster_ref", condition=~Q(cluster_tenant_ref="")),
             GinIndex(fields=["resource_labels"], name="tenant_labels", opclasses=["jsonb_path_ops"]),
         ]
+
+
+class RetainedData(models.Model):
+    """Volume and encryption key that a deleted tenant has left in the cluster.
+
+    A new tenant of the name gets them only if an administrator says so. `is_going` is set once somebody has asked for
+    them to be deleted.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant = models.CharField(max_length=253, db_collation="C")
+    data_uid = models.CharField(max_length=64)
+    namespace = models.CharField(max_length=253)
+    is_going = models.BooleanField(default=False)
+    error = models.TextField(blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        constraints = [models.UniqueConstraint(fields=["tenant", "data_uid"], name="retained_data_once")]
+        indexes = [models.Index(fields=["-created_at", "-id"], name="retained_data_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.tenant} {self.data_uid}"
 
 
 class ClusterTenant(SyncedModel):

@@ -3,8 +3,9 @@
 from typing import Any
 
 from tenants.manifests import number
-from tenants.models import Tenant
+from tenants.models import RetainedData, Tenant
 from tenants.selectors import sync_state
+from workloads import naming
 
 
 def tenant_detail(tenant: Tenant) -> dict[str, Any]:
@@ -42,4 +43,18 @@ def tenant_detail(tenant: Tenant) -> dict[str, Any]:
         "labels": tenant.resource_labels,
         "createdAt": tenant.created_at,
         "updatedAt": tenant.updated_at,
+    }
+
+
+def retained_data(data: RetainedData) -> dict[str, Any]:
+    """What a deleted tenant has left, and where."""
+    return {
+        "id": data.pk,
+        "tenant": data.tenant,
+        "namespace": data.namespace,
+        "volumeClaim": naming.claim_name(data.tenant, data.data_uid),
+        "keySecret": naming.key_name(data.tenant, data.data_uid),
+        "status": "deleting" if data.is_going else "retained",
+        "error": data.error or None,
+        "createdAt": data.created_at,
     }

@@ -12,7 +12,7 @@ from cluster.models import DriftFinding, Outcome, Revision
 from cluster.rows import fetch_one
 from opencrane.api.keyset import Keyset, Page
 from tenants.errors import TenantNotFoundError
-from tenants.models import Phase, Tenant
+from tenants.models import Phase, RetainedData, Tenant
 
 NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="tenants")
 SYNC_STATES = ("synced", "waiting", "failing", "deleting")
@@ -205,3 +205,12 @@ def unconfirmed_writes(tenant_id: UUID) -> list[Revision]:
 def recent_outcomes(tenant_id: UUID) -> list[Outcome]:
     """How the writes of the last hour ended, newest first."""
     return list(Outcome.objects.filter(object_id=tenant_id).order_by("-generation")[:20])
+
+
+RETAINED_NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="retained data")
+
+
+def retained_data(tenant: str = "") -> QuerySet[RetainedData]:
+    """What deleted tenants, or those of one name, have left in the cluster."""
+    found = RetainedData.objects.all()
+    return found.filter(tenant=tenant) if tenant else found

@@ -55,8 +55,13 @@ def key_name(tenant: str, data_uid: str) -> str:
     return f"openclaw-{tenant}-key-{data_uid}"
 
 
+def claim_prefix(tenant: str) -> str:
+    """What the name of a tenant's volume claim begins with; the rest is a uid."""
+    return f"openclaw-{tenant}-data-"
+
+
 def claim_name(tenant: str, data_uid: str) -> str:
-    return f"openclaw-{tenant}-data-{data_uid}"
+    return claim_prefix(tenant) + data_uid
 
 
 def litellm_secret_name(tenant: str) -> str:

@@ -83,6 +83,10 @@ class CreateTenantSerializer(_TenantFields):
     display_name = StringField(max_length=rules.DISPLAY_NAME_MAX)
     email = EmailField()
     suspended = BooleanField(required=False)
+    adopt_retained = BooleanField(
+        required=False,
+        help_text="Take over the data that a deleted tenant of this name has left. Only an administrator may say so.",
+    )
 
     def validate_name(self, value: str) -> str:
         if value in rules.RESERVED_NAMES:
@@ -176,6 +180,22 @@ class TenantSerializer(ResponseSerializer):
 class TenantStatusSerializer(ResponseSerializer):
     name = serializers.CharField()
     status = serializers.ChoiceField(choices=["created", "updated", "deleted", "suspended", "resumed"])
+
+
+class RetainedDataSerializer(ResponseSerializer):
+    id = serializers.UUIDField()
+    tenant = serializers.CharField(help_text="Name of the tenant that has left it.")
+    namespace = serializers.CharField()
+    volume_claim = serializers.CharField()
+    key_secret = serializers.CharField()
+    status = serializers.ChoiceField(choices=["retained", "deleting"])
+    error = serializers.CharField(allow_null=True, help_text="Why it could not be deleted yet.")
+    created_at = serializers.DateTimeField()
+
+
+class RetainedDataStatusSerializer(ResponseSerializer):
+    id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=["deleted"])
 
 
 class AccessPreviewSerializer(StrictSerializer):

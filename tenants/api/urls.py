@@ -2,9 +2,12 @@
 
 from django.urls import path
 
+from tenants.api.retained import RetainedDataViewSet
 from tenants.api.viewsets import TenantViewSet
 
 urlpatterns = [
+    path("retained-data", RetainedDataViewSet.as_view({"get": "list"})),
+    path("retained-data/<uuid:data_id>", RetainedDataViewSet.as_view({"delete": "destroy"})),
     path("tenants", TenantViewSet.as_view({"get": "list", "post": "create"})),
     path("tenants/drift", TenantViewSet.as_view({"get": "drift"})),
     path("tenants/repair", TenantViewSet.as_view({"post": "repair"})),

@@ -8,11 +8,13 @@ from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
 
+from accounts.models import Role
 from opencrane.api import params
+from opencrane.api.identity import caller_of
 from opencrane.api.keyset import next_link
 from opencrane.api.responses import check_if_match, is_not_modified, json_response
 from opencrane.api.viewsets import ApiRequest
-from opencrane.errors import InvalidError
+from opencrane.errors import ForbiddenError, InvalidError
 from operations.api.dualwritten import DualWrittenViewSet
 from policies.models import Grant
 from tenants import selectors
@@ -71,7 +73,11 @@ class TenantViewSet(DualWrittenViewSet):
     def create(self, request: ApiRequest) -> HttpResponse:
         values = self.spec(CreateTenantSerializer)
         name = values.pop("name")
-        lifecycle.create_tenant(name=name, values=values, actor=self.actor).wait()
+        adopt = bool(values.pop("adoptRetained", False))
+        caller = caller_of(request)
+        if adopt and (caller is None or caller.role != Role.ADMIN):
+            raise ForbiddenError("Only an administrator may have data taken over.")
+        lifecycle.create_tenant(name=name, values=values, adopt_retained=adopt, actor=self.actor).wait()
         return json_response({"name": name, "status": "created"}, status=201)
 
     @extend_schema(responses={200: TenantSerializer})
@@ -90,13 +96,20 @@ class TenantViewSet(DualWrittenViewSet):
         return self.confirmed(write, name, "updated")
 
     @extend_schema(
-        parameters=[_IF_MATCH, OpenApiParameter("reason", str, description="Why; goes into the audit trail.")],
+        parameters=[
+            _IF_MATCH,
+            OpenApiParameter("reason", str, description="Why; goes into the audit trail."),
+            OpenApiParameter(
+                "purge", {"type": "boolean", "default": False}, description="Its volume and encryption key go as well."
+            ),
+        ],
         responses={200: TenantStatusSerializer},
     )
     def destroy(self, request: ApiRequest, name: str) -> HttpResponse:
         write = lifecycle.delete_tenant(
             name=name,
             reason=params.text(request, "reason") or "",
+            purge=params.boolean(request, "purge", default=False),
             precondition=partial(check_if_match, request),
             actor=self.actor,
         )

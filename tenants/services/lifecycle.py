@@ -18,22 +18,26 @@ from policies.services.propagation import subjects_changed
 from tenants import selectors
 from tenants.errors import TenantExistsError, TenantNotFoundError
 from tenants.models import Tenant
+from tenants.services import retained
 from tenants.services.kind import TENANT
 
 Precondition = Callable[[int], None]
 
 
-def create_tenant(*, name: str, values: Spec, actor: Actor) -> Write:
+def create_tenant(*, name: str, values: Spec, adopt_retained: bool = False, actor: Actor) -> Write:
     """Make a tenant.
 
     Args:
         name: a DNS label, checked by the caller (`tenants.rules`).
         values: spec fields, checked by the caller; absent or None is not set.
+        adopt_retained: whether it gets the volume and key that an earlier tenant of the name has left; the caller has
+            checked that an administrator says so.
 
     Raises:
         UpstreamError: the cluster is known to be away; nothing was written.
         TenantExistsError: the name is taken, also by a tenant that is being deleted.
-        ReferenceNotFoundError: `policyRef` or `clusterTenantRef` names nothing.
+        ReferenceNotFoundError: `policyRef` or `clusterTenantRef` names nothing, or there is no data to adopt.
+        RetainedDataError: an earlier tenant of the name has left data, and nothing was said about it.
     """
     intent.require_reachable_cluster()
     tenant = Tenant(name=name)
@@ -41,8 +45,12 @@ def create_tenant(*, name: str, values: Spec, actor: Actor) -> Write:
     try:
         with transaction.atomic(durable=True):
             require_references(values)
+            retained.take_over(tenant, adopt=adopt_retained)
             write = intent.created(TENANT, tenant, actor=actor)
-            TENANT.record(tenant, "created", f"Created tenant {name}.", after=TENANT.spec(tenant), actor=actor)
+            message = f"Created tenant {name}" + (
+                f" with the data that an earlier one left ({tenant.data_uid})." if adopt_retained else "."
+            )
+            TENANT.record(tenant, "created", message, after=TENANT.spec(tenant), actor=actor)
             subjects_changed(tenant_ids=[tenant.pk])
     except IntegrityError as exc:
         if "tenant_name_key" not in str(exc):
@@ -103,19 +111,31 @@ def resync_tenant(*, name: str, actor: Actor) -> Write:
     return write
 
 
-def delete_tenant(*, name: str, reason: str = "", precondition: Precondition = lambda _: None, actor: Actor) -> Write:
+def delete_tenant(
+    *,
+    name: str,
+    reason: str = "",
+    purge: bool = False,
+    precondition: Precondition = lambda _: None,
+    actor: Actor,
+) -> Write:
     """Have a tenant removed; its row stays readable until the cluster says the resource is gone.
 
-    A second call joins the first one's wait.
+    A second call joins the first one's wait. Volume and encryption key stay in the cluster, unless `purge` says that
+    they go as well.
     """
     intent.require_reachable_cluster()
     with transaction.atomic(durable=True):
         tenant = _locked(name)
         if not tenant.deleting:
             precondition(tenant.generation)
+            if tenant.is_purged != purge:
+                tenant.is_purged = purge
+                tenant.save(update_fields=["is_purged"])
         write, is_new = intent.deleted(TENANT, tenant, actor=actor)
         if is_new:
-            message = f"Asked for tenant {name} to be deleted." + (f" Reason: {reason}" if reason else "")
+            message = f"Asked for tenant {name} to be deleted{' with its data' if purge else ''}."
+            message += f" Reason: {reason}" if reason else ""
             TENANT.record(tenant, "delete_requested", message, actor=actor)
     return write
 
