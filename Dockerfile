@@ -38,6 +38,10 @@ ENV PATH="/opt/venv/bin:$PATH" \
     DJANGO_SETTINGS_MODULE=opencrane.settings \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
+# Workers read third-party sources with git.
+RUN apt-get -qq update \
+    && apt-get -qq install --yes --no-install-recommends git ca-certificates >/dev/null \
+    && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 10001 opencrane \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin opencrane
 WORKDIR /app

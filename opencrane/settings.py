@@ -210,6 +210,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "skills.start_scans": {"task": "skills.start_scans", "schedule": 15.0, "options": {"expires": 15}},
     "policies.push_due": {"task": "policies.push_due", "schedule": 10.0, "options": {"expires": 10}},
     "skills.push_due": {"task": "skills.push_due", "schedule": 10.0, "options": {"expires": 10}},
+    "skills.sync_due": {"task": "skills.sync_due", "schedule": 60.0, "options": {"expires": 60}},
     "operations.sweep_jobs": {"task": "operations.sweep_jobs", "schedule": 10.0, "options": {"expires": 10}},
     "operations.sweep_deliveries": {
         "task": "operations.sweep_deliveries",

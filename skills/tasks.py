@@ -5,7 +5,7 @@ from uuid import UUID
 from celery import shared_task
 
 from skills.services import backfill as _backfill  # noqa: F401  (registers its runner)
-from skills.services import publishing, scanning
+from skills.services import publishing, scanning, syncing
 
 
 @shared_task(name="skills.push_bundle", soft_time_limit=180, time_limit=210)
@@ -30,3 +30,9 @@ def start_scans() -> None:
 @shared_task(name="skills.scan_bundle", soft_time_limit=1300, time_limit=1320)
 def scan_bundle(bundle_id: str) -> None:
     scanning.scan_bundle(bundle_id=UUID(bundle_id))
+
+
+@shared_task(name="skills.sync_due", soft_time_limit=30, time_limit=45)
+def sync_due() -> None:
+    """Every minute: start the scheduled syncs whose time has come."""
+    syncing.start_due()

@@ -20,11 +20,6 @@ GET /cluster-tenants/{name}
 PUT /cluster-tenants/{name}
 DELETE /cluster-tenants/{name}
 GET /cluster-tenants/{name}/status
-GET /third-party-sources
-POST /third-party-sources
-GET /third-party-sources/{id}
-PUT /third-party-sources/{id}
-DELETE /third-party-sources/{id}
 GET /access-tokens
 POST /access-tokens
 DELETE /access-tokens/{id}
