@@ -10,6 +10,8 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from opencrane.encryption import EncryptedTextField
+
 # The tenant of usage that belongs to nobody we know.
 NOBODY = uuid.UUID(int=0)
 
@@ -88,15 +90,13 @@ class TokenUsage(models.Model):
 class UsageMonth(models.Model):
     """What one tenant used of one model in one month; kept in the transaction that changes the ledger.
 
-    `tenant_id` is NOBODY for unattributed usage. `account` is the tenant's e-mail when it was written last, in lower
-    case; it counts once the tenant is gone, before that the tenant's own does.
+    `tenant_id` is NOBODY for unattributed usage.
     """
 
     month = models.DateField()
     tenant_id = models.UUIDField()
     tenant = models.CharField(max_length=253, blank=True, default="", db_collation="C")
     model = models.CharField(max_length=200, db_collation="C")
-    account = models.CharField(max_length=254, blank=True, default="", db_collation="C")
     input_tokens = models.BigIntegerField(default=0)
     output_tokens = models.BigIntegerField(default=0)
     cost_usd = models.DecimalField(max_digits=24, decimal_places=10, default=0)
@@ -107,13 +107,34 @@ class UsageMonth(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["tenant_id", "month", "tenant", "model"], name="usage_month_once")
         ]
-        indexes = [
-            models.Index(fields=["month"], name="usage_month"),
-            models.Index(fields=["account", "month"], name="usage_month_account", condition=~Q(account="")),
-        ]
+        indexes = [models.Index(fields=["month"], name="usage_month")]
 
     def __str__(self) -> str:
         return f"{self.month:%Y-%m} {self.tenant} {self.model}"
+
+
+class FormerTenant(models.Model):
+    """A tenant that is gone, for usage that is reported late and for what its account has spent.
+
+    `account` is its e-mail in lower case.
+    """
+
+    tenant_id = models.UUIDField(primary_key=True)
+    name = models.CharField(max_length=253, db_collation="C")
+    account = models.CharField(max_length=254, blank=True, default="", db_collation="C")
+    team = models.CharField(max_length=63, blank=True, default="")
+    created_at = models.DateTimeField()
+    deleted_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["-deleted_at"]
+        indexes = [
+            models.Index(fields=["name", "deleted_at"], name="former_tenant_name"),
+            models.Index(fields=["account"], name="former_tenant_account"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class UsageDay(models.Model):
@@ -176,11 +197,13 @@ class BudgetCrossing(models.Model):
 class UsageImport(models.Model):
     """How far the import of LiteLLM's spend logs has come; one row.
 
-    Everything that LiteLLM logged before `imported_until` has been read; each run starts an overlap earlier.
+    Everything that LiteLLM logged before `imported_until` has been read; each run starts an overlap earlier, and now
+    and then (`deep_at`) much earlier.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     imported_until = models.DateTimeField(null=True)
+    deep_at = models.DateTimeField(null=True)
     last_run_at = models.DateTimeField(null=True)
     last_success_at = models.DateTimeField(null=True)
     last_seen = models.PositiveIntegerField(default=0)
@@ -222,6 +245,9 @@ class LitellmKey(models.Model):
     token = models.CharField(max_length=64, blank=True, default="", db_collation="C")
     state = models.CharField(max_length=10, choices=State, default=State.WANTED)
     cause = models.CharField(max_length=20, choices=Cause, blank=True, default="")
+    # Of a wanted key: which one it takes the place of, and how long that one goes on working.
+    replaces = models.UUIDField(null=True)
+    grace_seconds = models.PositiveIntegerField(default=0)
 
     # What LiteLLM has been told to enforce; None is no ceiling.
     max_budget_usd = models.DecimalField(max_digits=18, decimal_places=6, null=True)
@@ -265,3 +291,44 @@ class LitellmKey(models.Model):
 
     def __str__(self) -> str:
         return self.alias
+
+
+class ProviderKey(models.Model):
+    """The API key of a provider of models, sealed. Workers put all of them into one Secret, for LiteLLM to read."""
+
+    provider = models.CharField(max_length=63, primary_key=True, db_collation="C")
+    api_key = EncryptedTextField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_by = models.CharField(max_length=254, blank=True, default="")
+    # What the provider said when an operator asked it last.
+    tested_at = models.DateTimeField(null=True)
+    test_passed = models.BooleanField(null=True)
+    test_result = models.TextField(blank=True, default="")
+
+    class Meta:
+        ordering = ["provider"]
+
+    def __str__(self) -> str:
+        return self.provider
+
+
+class ProviderSecret(models.Model):
+    """How far the Secret of provider keys lags behind the rows; one row.
+
+    `generation` is raised by every change, `observed_generation` is what the Secret holds.
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    generation = models.PositiveBigIntegerField(default=0)
+    observed_generation = models.PositiveBigIntegerField(default=0)
+    synced_at = models.DateTimeField(null=True)
+    checked_at = models.DateTimeField(null=True)
+    drift = models.TextField(blank=True, default="")
+    attempts = models.PositiveIntegerField(default=0)
+    not_before = models.DateTimeField(db_default=Now())
+    failing_since = models.DateTimeField(null=True)
+    error = models.TextField(blank=True, default="")
+
+    def __str__(self) -> str:
+        return f"{self.observed_generation}/{self.generation}"

@@ -116,6 +116,18 @@ def url(name: str, *, schemes: Sequence[str] = ("http", "https"), is_secret: boo
     return value.rstrip("/")
 
 
+def named_urls(name: str) -> dict[str, str]:
+    """A comma-separated list of `name=https://…`; names are DNS labels."""
+    found: dict[str, str] = {}
+    for entry in words(name):
+        label, _, address = entry.partition("=")
+        parts = urlsplit(address)
+        if not re.fullmatch(_LABEL, label) or parts.scheme not in {"http", "https"} or not parts.netloc:
+            raise ConfigurationError(name, "has an entry that does not look like name=https://host/path")
+        found[label] = address
+    return found
+
+
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _WORKLOAD = re.compile(rf"(?P<account>{_LABEL}/{_LABEL}(\.{_LABEL})*):(?P<audience>[!-+\--~]{{1,256}})")
 

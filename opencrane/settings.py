@@ -369,6 +369,34 @@ WEBHOOK_DAYS = env.integer("OPENCRANE_WEBHOOK_DAYS", 90, minimum=31, maximum=365
 
 COGNEE_ENDPOINT = env.url("COGNEE_ENDPOINT")
 
+# --- Money ---------------------------------------------------------------------------------------------------------
+
+LITELLM_ENDPOINT = env.url("LITELLM_ENDPOINT")
+LITELLM_MASTER_KEY = env.secret("LITELLM_MASTER_KEY")
+if LITELLM_ENDPOINT and not LITELLM_MASTER_KEY:
+    raise env.ConfigurationError("LITELLM_MASTER_KEY", "is not set, but LITELLM_ENDPOINT is")
+# How long a tenant's old key goes on working once it has been rotated.
+LITELLM_GRACE_SECONDS = env.integer("OPENCRANE_LITELLM_GRACE_SECONDS", 3600, minimum=0, maximum=7 * 86_400)
+# How far each import of usage looks back beyond what it has read: calls are logged late, by when they began.
+USAGE_OVERLAP_SECONDS = env.integer("OPENCRANE_USAGE_OVERLAP_SECONDS", 900, minimum=60, maximum=86_400)
+CELERY_BEAT_SCHEDULE |= {
+    "budgets.import_usage": {
+        "task": "budgets.import_usage",
+        "schedule": float(env.integer("OPENCRANE_USAGE_INTERVAL_SECONDS", 60, minimum=10, maximum=3600)),
+        "options": {"expires": 60},
+    },
+    "budgets.raise_crossings": {"task": "budgets.raise_crossings", "schedule": 60.0, "options": {"expires": 60}},
+    "budgets.sweep_keys": {"task": "budgets.sweep_keys", "schedule": 10.0, "options": {"expires": 10}},
+    "budgets.check_keys": {"task": "budgets.check_keys", "schedule": 300.0, "options": {"expires": 300}},
+    "budgets.sweep_provider_keys": {
+        "task": "budgets.sweep_provider_keys",
+        "schedule": 30.0,
+        "options": {"expires": 30},
+    },
+}
+# Where a provider lists its models, for providers (or gateways to them) that are not at their usual address.
+PROVIDER_MODELS_URLS = env.named_urls("OPENCRANE_PROVIDER_MODELS_URLS")
+
 # --- Effective contract --------------------------------------------------------------------------------------------
 
 AWARENESS_PINNED_VERSION = env.text("AWARENESS_PINNED_VERSION", "1.0.0")
