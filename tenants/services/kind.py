@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from awareness.services.participation import forget_tenant
+from budgets.services import keys
 from cluster.kinds import Spec
 from cluster.models import Revision
 from cluster.resources import TENANTS, KubeObject
@@ -54,6 +55,7 @@ class TenantKind(AuditedKind[Tenant]):
         forget_tenant(row.pk)
         if not row.is_purged:
             retained.keep(row)
+        keys.forget_tenant(row)
         super().on_deleted(row, revision)
 
     def projected(self, resource: KubeObject) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from django.db import IntegrityError, transaction
 
+from budgets.services import keys
 from cluster import intent
 from cluster.kinds import Spec
 from cluster.wait import Write
@@ -96,6 +97,8 @@ def _change(name: str, changes: Spec, verb: str, message: str, precondition: Pre
         if before or after:
             text = message.format(fields=", ".join(sorted({*before, *after})), name=name)
             TENANT.record(tenant, verb, text, before=before, after=after, actor=actor)
+        if {"monthlyBudgetUsd", "clusterTenantRef"} & {*before, *after}:
+            keys.tenant_changed(tenant.pk)
         if "email" in after:
             subjects_changed(tenant_ids=[tenant.pk])
     return write
