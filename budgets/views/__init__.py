@@ -1,0 +1,1 @@
+"""Console pages of money: read by selectors, act by services."""
