@@ -75,9 +75,10 @@ def compare(kind: Kind[Any], counts: Comparison) -> Iterator[Mismatch]:
     row = next(rows, None)
     last = ""
     for page in _read_ahead(client, kind):
-        counts.source_count += len(page)
+        concerned = [live for live in page if kind.concerns(live)]
+        counts.source_count += len(concerned)
         suspects: list[str] = []
-        for live in page:
+        for live in concerned:
             metadata = live["metadata"]
             name = metadata["name"]
             if name <= last:

@@ -45,6 +45,10 @@ class Kind(ABC, Generic[RowT]):
             ValueError: the API would not accept such an object; the sentence says why.
         """
 
+    def concerns(self, resource: KubeObject) -> bool:
+        """Whether a listed resource is one of ours to compare; others count on neither side."""
+        return True
+
     def projected(self, resource: KubeObject) -> dict[str, Any]:
         """Domain columns that the projector copies from the resource's status, beyond `status` itself."""
         return {}

@@ -130,6 +130,8 @@ def repair_one(kind: Kind[Any], name: str, *, actor: Actor) -> Entry:
             return Entry(name, "skipped", f"the cluster did not answer: {exc.message}")
         if live is None:
             return Entry(name, "skipped", "the row has no resource; it may be on its way out")
+        if not kind.concerns(live):
+            return Entry(name, "skipped", "the resource belongs to another installation")
         if live["metadata"].get("deletionTimestamp"):
             return Entry(name, "skipped", "the resource is being deleted in the cluster")
         try:

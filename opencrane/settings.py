@@ -208,6 +208,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "awareness.purge_events": {"task": "awareness.purge_events", "schedule": 1800.0, "options": {"expires": 1800}},
     "mcpservers.start_probes": {"task": "mcpservers.start_probes", "schedule": 15.0, "options": {"expires": 15}},
     "skills.start_scans": {"task": "skills.start_scans", "schedule": 15.0, "options": {"expires": 15}},
+    "tenants.sweep_places": {"task": "tenants.sweep_places", "schedule": 10.0, "options": {"expires": 10}},
     "policies.push_due": {"task": "policies.push_due", "schedule": 10.0, "options": {"expires": 10}},
     "skills.push_due": {"task": "skills.push_due", "schedule": 10.0, "options": {"expires": 10}},
     "skills.sync_due": {"task": "skills.sync_due", "schedule": 60.0, "options": {"expires": 60}},
@@ -225,7 +226,7 @@ CELERY_BEAT_SCHEDULE |= {
     "tenants.sweep_retained": {"task": "tenants.sweep_retained", "schedule": 600.0, "options": {"expires": 600}},
     "tenants.suspend_idle": {"task": "tenants.suspend_idle", "schedule": 60.0, "options": {"expires": 60}},
 }
-for _kind in ("Tenant", "AccessPolicy"):
+for _kind in ("Tenant", "AccessPolicy", "ClusterTenant"):
     CELERY_BEAT_SCHEDULE[f"operations.evaluate_drift.{_kind}"] = {
         "task": "operations.evaluate_drift",
         "args": (_kind,),
@@ -350,6 +351,12 @@ SCAN_MEMORY_MB = env.integer("OPENCRANE_SCAN_MEMORY_MB", 1024, minimum=256, maxi
 # --- Repair --------------------------------------------------------------------------------------------------------
 
 REPAIR_WAIT_SECONDS = env.integer("OPENCRANE_REPAIR_WAIT_SECONDS", 10, minimum=0, maximum=60)
+
+# --- Cluster tenants -----------------------------------------------------------------------------------------------
+
+# Makes clusters for the tier dedicatedCluster; without it the tier is not available.
+CLUSTER_PROVISIONER_URL = env.url("CLUSTER_PROVISIONER_URL")
+CLUSTER_PROVISIONER_TOKEN = env.secret("CLUSTER_PROVISIONER_TOKEN")
 
 # --- Metrics -------------------------------------------------------------------------------------------------------
 

@@ -119,8 +119,47 @@ class ClusterTenant(SyncedModel):
     compute = ValueField(default=dict)
     resources = ValueField(default=dict)
 
+    status_phase = models.CharField(max_length=20, blank=True, default="", editable=False)
+    status_message = models.TextField(blank=True, default="", editable=False)
+    bound_namespace = models.CharField(max_length=253, blank=True, default="", editable=False)
+    provisioner = models.CharField(max_length=40, blank=True, default="", editable=False)
+    kubeconfig_secret_ref = models.CharField(max_length=600, blank=True, default="", editable=False)
+
+    # What the provisioner has done, and when it has to look again.
+    provisioned_generation = models.PositiveBigIntegerField(default=0, editable=False)
+    provision_attempts = models.PositiveIntegerField(default=0, editable=False)
+    provision_not_before = models.DateTimeField(db_default=Now(), editable=False)
+    purge = models.BooleanField(default=False, editable=False)
+
     class Meta(SyncedModel.Meta):
-        pass
+        indexes = [
+            *SyncedModel.Meta.indexes,
+            models.Index(fields=["provision_not_before"], name="clustertenant_provision_due"),
+        ]
+
+
+class Deprovisioning(models.Model):
+    """What a cluster tenant that is gone has left to be cleared away; outlives the row until it is done.
+
+    Its name is not free before that. With `purge` the namespace goes, and what is in it.
+    """
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    name = models.CharField(max_length=253, db_collation="C")
+    namespace = models.CharField(max_length=253)
+    provisioner = models.CharField(max_length=40)
+    purge = models.BooleanField(default=False)
+    attempts = models.PositiveIntegerField(default=0)
+    not_before = models.DateTimeField(db_default=Now())
+    error = models.TextField(blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["created_at"]
+        constraints = [models.UniqueConstraint(fields=["name"], name="deprovisioning_name_key")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class DatasetMembership(models.Model):

@@ -1,18 +1,20 @@
 """Reading tenants."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
 
-from cluster.models import DriftFinding, Outcome, Revision
+from cluster.models import DriftFinding, Outcome, Revision, SyncedModel
 from cluster.rows import fetch_one
 from opencrane.api.keyset import Keyset, Page
-from tenants.errors import TenantNotFoundError
-from tenants.models import Phase, RetainedData, Tenant
+from tenants.errors import ClusterTenantNotFoundError, TenantNotFoundError
+from tenants.models import ClusterTenant, Deprovisioning, Phase, RetainedData, Tenant
 
 NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="tenants")
 SYNC_STATES = ("synced", "waiting", "failing", "deleting")
@@ -108,7 +110,7 @@ CHIP_CONDITIONS = SYNC_CONDITIONS | {
 }
 
 
-def sync_state(tenant: Tenant) -> str:
+def sync_state(tenant: SyncedModel) -> str:
     """One of SYNC_STATES, as the list has it."""
     if tenant.deleting:
         return "deleting"
@@ -125,6 +127,71 @@ def cluster_tenant_exists(name: str) -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM tenants_clustertenant WHERE name = %s AND NOT deleting FOR KEY SHARE", [name])
         return cursor.fetchone() is not None
+
+
+# -- cluster tenants --------------------------------------------------------------------------------------------------
+
+CLUSTER_TENANTS_NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="cluster tenants")
+# Messages of the write itself get a moment to arrive first.
+FAST_PATH = timedelta(seconds=5)
+
+
+def cluster_tenant_named(name: str) -> ClusterTenant:
+    """The cluster tenant, also one that is being deleted.
+
+    Raises:
+        ClusterTenantNotFoundError
+    """
+    row = fetch_one(ClusterTenant, "name = %s", name)
+    if row is None:
+        raise ClusterTenantNotFoundError(f"There is no cluster tenant named {name}.")
+    return row
+
+
+def cluster_tenants_matching(filters: dict[str, str]) -> QuerySet[ClusterTenant]:
+    """Cluster tenants that fit `q` (name, display name, domain), `tier` and `phase`; unordered."""
+    found = ClusterTenant.objects.order_by()
+    if text := filters.get("q"):
+        found = found.filter(Q(name__icontains=text) | Q(display_name__icontains=text) | Q(base_domain__icontains=text))
+    if tier := filters.get("tier"):
+        found = found.filter(isolation_tier=tier)
+    if phase := filters.get("phase"):
+        found = found.filter(status_phase__in=["", "pending"] if phase == "pending" else [phase])
+    return found
+
+
+def tenants_in(name: str, limit: int) -> list[str]:
+    """Tenants whose `clusterTenantRef` names a cluster tenant, in order; also those that are being deleted."""
+    return list(Tenant.objects.filter(cluster_tenant_ref=name).order_by("name").values_list("name", flat=True)[:limit])
+
+
+def places_due(limit: int = 200) -> list[UUID]:
+    """Cluster tenants, confirmed by the cluster, whose place is behind the row or due to be looked at."""
+    behind = Q(provision_attempts=0, provisioned_generation__lt=F("observed_generation"))
+    due = Q(provision_not_before__lt=Now() - FAST_PATH)
+    found = ClusterTenant.objects.filter(behind | due, deleting=False, observed_generation=F("generation"))
+    return list(found.order_by("provision_not_before").values_list("pk", flat=True)[:limit])
+
+
+def places_to_clear(limit: int = 200) -> list[UUID]:
+    """What cluster tenants that are gone have left, where it is time to try."""
+    found = Deprovisioning.objects.filter(not_before__lt=Now() - FAST_PATH)
+    return list(found.order_by("not_before").values_list("pk", flat=True)[:limit])
+
+
+def asked_for(names: Sequence[str]) -> dict[str, list[tuple[str, str, int]]]:
+    """What tenants that are not suspended ask for, by cluster tenant: CPU, memory (or empty) and how many ask so."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT cluster_tenant_ref, coalesce(resources->>'cpu', ''), coalesce(resources->>'memory', ''), count(*)"
+            " FROM tenants_tenant WHERE cluster_tenant_ref = ANY(%s) AND cluster_tenant_ref <> '' AND NOT suspended"
+            " GROUP BY 1, 2, 3",
+            [list(names)],
+        )
+        found: dict[str, list[tuple[str, str, int]]] = {}
+        for name, cpu, memory, count in cursor.fetchall():
+            found.setdefault(name, []).append((cpu, memory, count))
+        return found
 
 
 # -- datasets ---------------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ from uuid import UUID
 
 from celery import shared_task
 
-from tenants.services import bulk, idle, release, retained  # noqa: F401  (bulk registers its runner)
+from tenants import selectors
+from tenants.services import bulk, idle, provisioning, release, retained  # noqa: F401  (bulk registers its runner)
 
 
 @shared_task(name="tenants.purge_retained", soft_time_limit=50, time_limit=60)
@@ -27,3 +28,22 @@ def release_tenant(name: str) -> None:
 def suspend_idle() -> None:
     """Every minute: suspend who has not been active for a setting's minutes."""
     idle.suspend_idle()
+
+
+@shared_task(name="tenants.provision", soft_time_limit=70, time_limit=80)
+def provision(cluster_tenant_id: str) -> None:
+    provisioning.provision(cluster_tenant_id=UUID(cluster_tenant_id))
+
+
+@shared_task(name="tenants.deprovision", soft_time_limit=70, time_limit=80)
+def deprovision(cluster_tenant_id: str) -> None:
+    provisioning.deprovision(cluster_tenant_id=UUID(cluster_tenant_id))
+
+
+@shared_task(name="tenants.sweep_places", soft_time_limit=30, time_limit=45)
+def sweep_places() -> None:
+    """Every 10 s: wake a worker for each cluster tenant's place that is behind, or due to be looked at."""
+    for cluster_tenant_id in selectors.places_due():
+        provision.apply_async(args=(str(cluster_tenant_id),), expires=10)
+    for cluster_tenant_id in selectors.places_to_clear():
+        deprovision.apply_async(args=(str(cluster_tenant_id),), expires=10)

@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from tenants.api.cluster_tenants import ClusterTenantViewSet
 from tenants.api.retained import RetainedDataViewSet
 from tenants.api.viewsets import TenantViewSet
 
@@ -21,4 +22,14 @@ urlpatterns = [
     path("tenants/<str:name>/datasets", TenantViewSet.as_view({"get": "datasets", "put": "datasets"})),
     path("tenants/<str:name>/access", TenantViewSet.as_view({"get": "access", "post": "access"})),
     path("tenants/<str:name>/effective-contract", TenantViewSet.as_view({"get": "effective_contract"})),
+    path("cluster-tenants", ClusterTenantViewSet.as_view({"get": "list", "post": "create"})),
+    path("cluster-tenants/drift", ClusterTenantViewSet.as_view({"get": "drift"})),
+    path("cluster-tenants/repair", ClusterTenantViewSet.as_view({"post": "repair"})),
+    path(
+        "cluster-tenants/<str:name>",
+        ClusterTenantViewSet.as_view({"get": "retrieve", "put": "update", "delete": "destroy"}),
+    ),
+    path("cluster-tenants/<str:name>/status", ClusterTenantViewSet.as_view({"get": "status"})),
+    path("cluster-tenants/<str:name>/capacity", ClusterTenantViewSet.as_view({"get": "capacity"})),
+    path("cluster-tenants/<str:name>/sync", ClusterTenantViewSet.as_view({"post": "sync"})),
 ]

@@ -14,12 +14,6 @@ from conftest import ApiClient
 NOT_YET = """
 GET /platform/dns
 PUT /platform/dns
-GET /cluster-tenants
-POST /cluster-tenants
-GET /cluster-tenants/{name}
-PUT /cluster-tenants/{name}
-DELETE /cluster-tenants/{name}
-GET /cluster-tenants/{name}/status
 GET /access-tokens
 POST /access-tokens
 DELETE /access-tokens/{id}
