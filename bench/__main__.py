@@ -39,7 +39,9 @@ def main() -> int:
 
     plan = Plan(only=arguments.only)
     if arguments.quick:
-        plan = Plan(only=arguments.only, seconds=1.0, large=1_000, audit=100_000, writes=60, deep_pages=50)
+        plan = Plan(
+            only=arguments.only, seconds=1.0, large=1_000, audit=100_000, writes=60, deep_pages=50, is_quick=True
+        )
     if arguments.seconds:
         plan.seconds = arguments.seconds
     url, token = os.environ["OPENCRANE_BENCH_URL"], os.environ["OPENCRANE_BENCH_TOKEN"]
@@ -71,7 +73,7 @@ def main() -> int:
     ]
     print("\n" + "\n".join(f"{name}: {value}" for name, value in results.machine.items()))
     for name, value in results.memory.items():
-        print(f"web process, {name}: {value and round(value)} MiB")
+        print(f"memory, {name}: {value and round(value)} MiB")
     missed = [each.name for each in results.figures if each.met is False]
     print(f"missed: {', '.join(missed)}" if missed else "everything that is wanted was met")
     if arguments.save:

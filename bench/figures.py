@@ -98,7 +98,7 @@ class Results:
         lines.append("| " + " | ".join(rows[0]) + " |")
         lines.append("|" + "---|" * len(_HEADINGS))
         lines += ["| " + " | ".join(row) + " |" for row in rows[1:]]
-        lines += ["", "Memory of the web process:", ""]
+        lines += ["", "Memory, of the web process where no other is named:", ""]
         lines += [f"- {name}: {_number(value, 0)} MiB" for name, value in self.memory.items()]
         lines += ["", *(f"{note}\n" for note in self.notes)]
         return "\n".join(lines).rstrip() + "\n"

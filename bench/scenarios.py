@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from bench import access, awareness, machine, queries, seed
+from bench import access, awareness, machine, operator, queries, seed
 from bench.client import Answer, Samples, Target, ask, at_once, one_by_one, timed
 from bench.figures import Figure, Results, Wanted, figure, heading, row
 from cluster.client import cluster_client
@@ -36,6 +36,7 @@ class Plan:
     writes: int = 200
     deep_pages: int = 300
     only: str = ""
+    is_quick: bool = False
 
 
 @dataclass
@@ -141,6 +142,7 @@ class Bench:
         self.audit()
         self.console()
         self.results.memory["after"] = machine.memory_mib(self.pids, "web")
+        operator.measure(self)
 
     def seed_tenants(self, numbers: range) -> None:
         began = time.monotonic()

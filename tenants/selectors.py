@@ -281,3 +281,8 @@ def retained_data(tenant: str = "") -> QuerySet[RetainedData]:
     """What deleted tenants, or those of one name, have left in the cluster."""
     found = RetainedData.objects.all()
     return found.filter(tenant=tenant) if tenant else found
+
+
+def tenants_in_phase(phase: str, count: int) -> list[Tenant]:
+    """The newest tenants of one phase."""
+    return list(Tenant.objects.filter(phase=phase).order_by("-created_at", "-id")[:count])

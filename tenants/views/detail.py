@@ -6,6 +6,8 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from opencrane.console.access import READ, may
 from opencrane.console.listing import page_of
@@ -19,20 +21,28 @@ from tenants import selectors
 from tenants.contract import effective_contract
 from tenants.contract_reasons import contract_reasons
 from tenants.errors import TenantNotFoundError
-from tenants.models import Tenant
+from tenants.models import Phase, Tenant
 from tenants.presentation import tenant_detail
-from tenants.services import lifecycle
+from tenants.running import condition_of, tree_of, why_not_running
+from tenants.services import lifecycle, release
 from tenants.services.kind import TENANT
 from tenants.views.editing import tenant_url
+from workloads.naming import FINALIZER
 
 TABS = {
     "overview": "Overview",
+    "workloads": "Workloads",
     "spec": "Spec",
     "contract": "Effective contract",
     "sync": "Sync",
     "audit": "Audit",
 }
 AUDIT_ROWS = 25
+POLICY_SOURCES = {
+    "policyRef": "which the tenant names",
+    "selector": "whose selector picks it",
+    "default": "the default of all tenants",
+}
 _HEAD = {"apiVersion": TENANT.resource.api_version, "kind": TENANT.resource.kind}
 
 
@@ -45,6 +55,8 @@ class TenantPage(ConsolePage):
         if request.GET.get("part") == "header":
             return self._header(name)
         tenant = selectors.tenant_named(name)
+        if request.GET.get("part") == "workloads":
+            return self.fragment("tenants/tab_workloads.html", {"tenant": tenant, **self._workloads(tenant)})
         tabs = {key: label for key, label in TABS.items() if key != "audit" or may(request.user, "audit", READ)}
         tab = request.GET.get("tab", "")
         tab = tab if tab in tabs else "overview"
@@ -66,6 +78,20 @@ class TenantPage(ConsolePage):
 
     def _overview(self, tenant: Tenant) -> dict[str, Any]:
         return {"detail": tenant_detail(tenant), "datasets": selectors.datasets_of(tenant.pk)}
+
+    def _workloads(self, tenant: Tenant) -> dict[str, Any]:
+        status = tenant.status
+        policy = status.get("effectivePolicy") or {}
+        events = [{**event, "at": parse_datetime(event.get("lastSeen") or "")} for event in status.get("events") or ()]
+        return {
+            "tree": tree_of(tenant),
+            "events": sorted(events, key=lambda event: event.get("lastSeen") or "", reverse=True),
+            "policy": policy,
+            "policy_source": POLICY_SOURCES.get(policy.get("source", ""), ""),
+            "enforced": condition_of(tenant, "PolicyEnforced"),
+            "reported_at": parse_datetime(status.get("lastReconciled") or ""),
+            "is_moving": tenant.in_flight or (tenant.phase == Phase.PENDING and bool(tenant.status_phase)),
+        }
 
     def _spec(self, tenant: Tenant) -> dict[str, Any]:
         spec = TENANT.spec(tenant)
@@ -95,13 +121,16 @@ def header_values(tenant: Tenant) -> dict[str, Any]:
     return {
         "tenant": tenant,
         "state": state,
-        "is_settling": tenant.in_flight,
+        # What no operator has reported on stays as it is.
+        "is_settling": tenant.in_flight or (tenant.phase == Phase.PENDING and bool(tenant.status_phase)),
+        "why": why_not_running(tenant, timezone.now()),
+        "is_held": tenant.deleting and FINALIZER in tenant.sync_error,
         "namespace": settings.NAMESPACE,
     }
 
 
 class TenantAction(ConsoleAction):
-    """Suspend, resume, try now, apply again, delete."""
+    """Suspend, resume, try now, apply again, delete, let go."""
 
     resource = "tenants"
 
@@ -130,6 +159,9 @@ class TenantAction(ConsoleAction):
                 )
             case "delete":
                 return self._delete(name, reason)
+            case "release":
+                release.release_tenant(name=name, reason=reason, actor=actor)
+                messages.info(request, f"A worker lets go of {name}.")
             case _:
                 raise InvalidError("There is no such action.")
         return self.back(name=name, action=action)
@@ -138,7 +170,11 @@ class TenantAction(ConsoleAction):
         if self.request.POST.get("confirm", "").strip() != name:
             raise InvalidError(f"Nothing was deleted: the name typed was not {name}.")
         write = lifecycle.delete_tenant(
-            name=name, reason=reason, precondition=same_generation(self.request), actor=self.actor
+            name=name,
+            reason=reason,
+            purge=self.request.POST.get("purge") == "yes",
+            precondition=same_generation(self.request),
+            actor=self.actor,
         )
         is_gone = settle(self.request, write, f"Tenant {name} is deleted.")
         return reverse("admin:tenants") if is_gone else tenant_url(name)
