@@ -72,6 +72,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
     """The test database; here, and only here, the audit trail may be truncated between tests."""
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         cursor.execute("ALTER TABLE operations_auditentry DISABLE TRIGGER operations_audit_no_truncate")
+        cursor.execute("ALTER TABLE operations_auditseal DISABLE TRIGGER operations_seal_no_truncate")
     connection.ops.sql_flush = _truncate_what_holds_rows  # type: ignore[method-assign]
     yield
     # Lock and listener connections live as long as their threads; the database can only go without them.

@@ -14,6 +14,7 @@ class Actor:
         user_id: primary key of the account, when there is one.
         request_id: the X-Request-ID that the change came with, if it came by a request.
         address: the caller's network address, if it came by a request.
+        token: the label of the access token that it came with, if it came with one.
     """
 
     kind: str
@@ -21,6 +22,7 @@ class Actor:
     user_id: int | None = None
     request_id: str = ""
     address: str = ""
+    token: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary of JSON values, for revisions and jobs that outlive the request."""

@@ -212,6 +212,8 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "policies.push_due": {"task": "policies.push_due", "schedule": 10.0, "options": {"expires": 10}},
     "skills.push_due": {"task": "skills.push_due", "schedule": 10.0, "options": {"expires": 10}},
     "skills.sync_due": {"task": "skills.sync_due", "schedule": 60.0, "options": {"expires": 60}},
+    "operations.seal_audit": {"task": "operations.seal_audit", "schedule": 30.0, "options": {"expires": 30}},
+    "operations.check_audit": {"task": "operations.check_audit", "schedule": 300.0, "options": {"expires": 300}},
     "operations.sweep_jobs": {"task": "operations.sweep_jobs", "schedule": 10.0, "options": {"expires": 10}},
     "operations.sweep_deliveries": {
         "task": "operations.sweep_deliveries",

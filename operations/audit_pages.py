@@ -26,7 +26,7 @@ _MOST_PENDING = 64
 _ENTRY = """json_build_object('id', id::text,
  'timestamp', to_char(timestamp AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
  'tenant', tenant, 'tenantId', tenant_id, 'action', action, 'resource', resource, 'message', message,
- 'actor', json_build_object('kind', actor_kind, 'name', actor_name),
+ 'actor', json_strip_nulls(json_build_object('kind', actor_kind, 'name', actor_name, 'token', nullif(actor_token, ''))),
  'requestId', request_id, 'address', address, 'before', before, 'after', after)::text"""
 # What the page itself needs of a row, as text: only the last row's time is ever read.
 _JSON, _TIME, _ID, _IS_LATE, _SNAPSHOT = range(5)

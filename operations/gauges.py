@@ -43,3 +43,13 @@ def alert_metrics() -> Iterable[Metric]:
     family = GaugeMetricFamily("opencrane_drift_alert", "Whether drift is at or above its threshold.")
     family.add_metric([], int(selectors.drift_alert().is_above))
     yield family
+
+
+@register_collector("audit")
+def audit_metrics() -> Iterable[Metric]:
+    """Whether the audit trail is as it was sealed, as far as the scheduled check has come."""
+    family = GaugeMetricFamily("opencrane_audit_intact", "Whether the audit trail is as it was sealed.")
+    check = selectors.audit_verification()
+    if check is not None:
+        family.add_metric([], int(not check.broken_why))
+    yield family

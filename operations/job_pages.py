@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from django.http import StreamingHttpResponse
+
+from operations import audit_export
 from operations.models import Job, JobItem
 
 
@@ -28,3 +31,14 @@ def job_as_json(job: Job) -> dict[str, Any]:
 def item_as_json(item: JobItem) -> dict[str, Any]:
     """What became of one thing."""
     return {"key": item.key, "outcome": item.outcome, "message": item.message, "detail": item.detail}
+
+
+def file_response(job: Job) -> StreamingHttpResponse:
+    """The file that a job made, part by part.
+
+    Raises:
+        NotFoundError: it made none, or the file was dropped.
+    """
+    name, media_type, parts = audit_export.file_of(job)
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return StreamingHttpResponse(parts, content_type=media_type, headers=headers)

@@ -41,6 +41,7 @@ class AuditEntry(models.Model):
     actor_kind = models.TextField()
     actor_name = models.TextField()
     actor_id = models.BigIntegerField(null=True, blank=True)
+    actor_token = models.TextField(blank=True, db_default="")
     request_id = models.TextField(blank=True, db_default="")
     address = models.TextField(blank=True, db_default="")
     before = ValueField(null=True, blank=True)
@@ -70,6 +71,53 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.timestamp:%Y-%m-%d %H:%M:%S} {self.action} {self.resource}"
+
+
+class AuditSeal(models.Model):
+    """A batch of audit entries as they were when they were sealed; each seal covers the one before it.
+
+    Append-only like the trail itself. `entries` holds, in the order of (xid, id), 24 bytes for each entry: its id and
+    the first 16 bytes of its SHA-256. A chain ends where the database was restored into another PostgreSQL cluster,
+    whose transaction numbers begin anew; the next one covers entries above `floor_id`. See operations/sealing.py.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    version = models.SmallIntegerField(help_text="How entries and seals are written down to be hashed.")
+    chain = models.IntegerField()
+    floor_id = models.BigIntegerField()
+    last_xid = models.BigIntegerField()
+    last_id = models.BigIntegerField()
+    max_id = models.BigIntegerField()
+    rows = models.IntegerField()
+    entries = models.BinaryField()
+    previous_hash = models.CharField(max_length=64)
+    hash = models.CharField(max_length=64)
+    sealed_at = models.DateTimeField(db_default=clock_timestamp())
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"Seal {self.pk} of {self.rows} entries"
+
+
+class AuditVerification(models.Model):
+    """How far the scheduled check of the seals has come, and the first thing it found broken. One row."""
+
+    id = models.SmallIntegerField(primary_key=True, default=1)
+    next_seal = models.BigIntegerField(default=0)
+    checked_at = models.DateTimeField(null=True, blank=True)
+    round_finished_at = models.DateTimeField(null=True, blank=True)
+    broken_seal = models.BigIntegerField(null=True, blank=True)
+    broken_entry = models.BigIntegerField(null=True, blank=True)
+    broken_why = models.TextField(blank=True)
+    broken_since = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="audit_verification_one_row", condition=Q(id=1))]
+
+    def __str__(self) -> str:
+        return self.broken_why or "intact"
 
 
 class Job(models.Model):
@@ -102,6 +150,7 @@ class Job(models.Model):
     actor_kind = models.TextField()
     actor_name = models.TextField()
     actor_id = models.BigIntegerField(null=True, blank=True)
+    actor_token = models.TextField(blank=True, db_default="")
     request_id = models.TextField(blank=True)
     address = models.TextField(blank=True)
     attempts = models.PositiveIntegerField(default=0)
@@ -158,6 +207,24 @@ class JobItem(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key}: {self.outcome}"
+
+
+class JobChunk(models.Model):
+    """A part of the file that a job made, compressed by zlib; kept for some days."""
+
+    id = models.BigAutoField(primary_key=True)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="chunks")
+    number = models.PositiveIntegerField()
+    content = models.BinaryField()
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["job", "number"]
+        constraints = [models.UniqueConstraint(name="job_chunk_once", fields=["job", "number"])]
+        indexes = [models.Index(name="job_chunk_age", fields=["created_at"])]
+
+    def __str__(self) -> str:
+        return f"Part {self.number} of job {self.job_id}"
 
 
 class TaskTiming(models.Model):

@@ -15,6 +15,8 @@ from cluster.models import ClusterHealth, DriftEvaluation, DriftFinding, Revisio
 from operations.errors import DeliveryNotFoundError, JobNotFoundError, WebhookNotFoundError
 from operations.models import (
     AuditEntry,
+    AuditSeal,
+    AuditVerification,
     Delivery,
     DriftAlert,
     DriftSample,
@@ -68,6 +70,16 @@ def jobs_to_start(limit: int = 500) -> list[UUID]:
 def audit_entry(entry_id: int) -> AuditEntry | None:
     """One entry of the audit trail."""
     return AuditEntry.objects.filter(pk=entry_id).first()
+
+
+def audit_verification() -> AuditVerification | None:
+    """What the scheduled check of the audit trail's seals has found; None before its first run."""
+    return AuditVerification.objects.filter(pk=1).first()
+
+
+def newest_seal() -> AuditSeal | None:
+    """The last seal of the audit trail, without its list of entries."""
+    return AuditSeal.objects.order_by("-id").defer("entries").first()
 
 
 def jobs_matching(filters: dict[str, str]) -> QuerySet[Job]:

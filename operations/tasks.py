@@ -4,9 +4,9 @@ from uuid import UUID
 
 from celery import shared_task
 
+from operations import audit_export, sealing, selectors
 from operations import driftchecks as _driftchecks  # noqa: F401  (registers its runner)
 from operations import repairs as _repairs  # noqa: F401  (registers its runner)
-from operations import selectors
 from operations.services import deliveries, drift_metrics, jobs, server_metrics, webhooks
 
 
@@ -39,6 +39,7 @@ def sweep_deliveries() -> None:
 def purge_old() -> None:
     """Every hour: drop what is kept for a time only."""
     deliveries.purge_events()
+    audit_export.purge_files()
     server_metrics.purge_samples()
 
 
@@ -50,3 +51,15 @@ def evaluate_drift(kind: str) -> None:
 @shared_task(name="operations.sample_server", soft_time_limit=40, time_limit=50)
 def sample_server() -> None:
     server_metrics.take_sample()
+
+
+@shared_task(name="operations.seal_audit", soft_time_limit=110, time_limit=120)
+def seal_audit() -> None:
+    """Every 30 s: seal the audit entries that have come since."""
+    sealing.seal_entries()
+
+
+@shared_task(name="operations.check_audit", soft_time_limit=280, time_limit=290)
+def check_audit() -> None:
+    """Every 5 min: check a part of the sealed audit trail, all of it in turn."""
+    sealing.check_some()

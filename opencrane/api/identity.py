@@ -58,7 +58,7 @@ def actor_of(request: Any) -> Actor:
     address = getattr(plain, "client_address", "")
     caller = caller_of(request)
     if caller is not None:
-        return Actor(caller.kind, caller.name, caller.user_id, request_id, address)
+        return Actor(caller.kind, caller.name, caller.user_id, request_id, address, caller.token_name)
     user = getattr(request, "user", None)
     if user is not None and user.is_authenticated:
         return Actor("user", user.get_username(), user.pk, request_id, address)

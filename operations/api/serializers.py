@@ -9,7 +9,8 @@ from operations.models import Job
 
 class AuditActorSerializer(ResponseSerializer):
     kind = serializers.CharField(help_text="`user`, `token`, `pod` or `system`.")
-    name = serializers.CharField()
+    name = serializers.CharField(help_text="Whose doing it was; of an access token, its creator's.")
+    token = serializers.CharField(required=False, help_text="The access token's label, if it was one.")
 
 
 class AuditEntrySerializer(ResponseSerializer):

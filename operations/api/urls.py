@@ -3,13 +3,15 @@
 from django.urls import path
 
 from operations.api.metrics import MetricsViewSet
-from operations.api.viewsets import AuditViewSet, JobViewSet
+from operations.api.viewsets import AuditViewSet, JobFileViewSet, JobViewSet
 from operations.api.webhooks import WebhookViewSet
 
 urlpatterns = [
     path("audit", AuditViewSet.as_view({"get": "show"})),
+    path("audit/export", AuditViewSet.as_view({"post": "export"})),
     path("jobs", JobViewSet.as_view({"get": "list"})),
     path("jobs/<str:id>", JobViewSet.as_view({"get": "retrieve"})),
+    path("jobs/<str:id>/file", JobFileViewSet.as_view({"get": "show"})),
     path("jobs/<str:id>/cancel", JobViewSet.as_view({"post": "cancel"})),
     path("jobs/<str:id>/retry", JobViewSet.as_view({"post": "retry"})),
     path("metrics/server", MetricsViewSet.as_view({"get": "server"})),

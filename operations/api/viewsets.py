@@ -2,7 +2,8 @@
 
 from typing import Any, ClassVar
 
-from django.http import HttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 
 from opencrane.api import params
@@ -11,10 +12,10 @@ from opencrane.api.keyset import Keyset, next_link
 from opencrane.api.parameters import CURSOR, LIMIT, limit_parameter, query
 from opencrane.api.responses import json_response, to_json
 from opencrane.api.viewsets import ApiViewSet
-from operations import audit_pages, selectors
+from operations import audit_export, audit_pages, selectors
 from operations.api.serializers import AuditPageSerializer, JobDetailSerializer, JobSerializer
 from operations.errors import JobNotFoundError
-from operations.job_pages import item_as_json, job_as_json
+from operations.job_pages import file_response, item_as_json, job_as_json
 from operations.models import Job, JobItem
 from operations.services import jobs
 
@@ -22,6 +23,32 @@ JOBS_NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="jobs")
 ITEMS_IN_ORDER = Keyset([("id", "asc")], name="job items", default_limit=100)
 
 _JOB_ID = OpenApiParameter("id", str, OpenApiParameter.PATH)
+_FILTERS = [
+    query("tenant", "Exact tenant name."),
+    query("tenantId", "One tenant's UUID: what others of the same name did stays out.", "uuid"),
+    query("action", "Exact action, or `tenant.*` for all that begin so."),
+    query("resource", "Exact resource, `Tenant/anna`, or `Tenant/*`."),
+    query("actor", "Exact name of who did it."),
+    query("requestId", "Everything that one request did."),
+    query("since", "From this time on.", "date-time"),
+    query("until", "Before this time.", "date-time"),
+    query("q", "Text within message, resource or action; pages may then be short and still have a next one."),
+]
+
+
+def _wanted(request: Any) -> audit_pages.AuditFilter:
+    """What the query parameters of `_FILTERS` ask for."""
+    return audit_pages.AuditFilter(
+        tenant=params.text(request, "tenant"),
+        tenant_id=params.uuid(request, "tenantId"),
+        action=params.text(request, "action"),
+        resource=params.text(request, "resource"),
+        actor=params.text(request, "actor"),
+        request_id=params.text(request, "requestId"),
+        since=params.moment(request, "since"),
+        until=params.moment(request, "until"),
+        q=params.text(request, "q"),
+    )
 
 
 class AuditViewSet(ApiViewSet):
@@ -34,32 +61,14 @@ class AuditViewSet(ApiViewSet):
         operation_id="audit_list",
         summary="List audit entries",
         parameters=[
-            query("tenant", "Exact tenant name."),
-            query("tenantId", "One tenant's UUID: what others of the same name did stays out.", "uuid"),
-            query("action", "Exact action, or `tenant.*` for all that begin so."),
-            query("resource", "Exact resource, `Tenant/anna`, or `Tenant/*`."),
-            query("actor", "Exact name of who did it."),
-            query("requestId", "Everything that one request did."),
-            query("since", "From this time on.", "date-time"),
-            query("until", "Before this time.", "date-time"),
-            query("q", "Text within message, resource or action; pages may then be short and still have a next one."),
+            *_FILTERS,
             limit_parameter(default=100),
             CURSOR,
         ],
         responses=AuditPageSerializer,
     )
     def show(self, request: Any) -> HttpResponse:
-        wanted = audit_pages.AuditFilter(
-            tenant=params.text(request, "tenant"),
-            tenant_id=params.uuid(request, "tenantId"),
-            action=params.text(request, "action"),
-            resource=params.text(request, "resource"),
-            actor=params.text(request, "actor"),
-            request_id=params.text(request, "requestId"),
-            since=params.moment(request, "since"),
-            until=params.moment(request, "until"),
-            q=params.text(request, "q"),
-        )
+        wanted = _wanted(request)
         page = audit_pages.NEWEST.page(request)
         found = audit_pages.audit_page(wanted, page)
         pagination: dict[str, Any] = {"limit": page.limit, "hasMore": found.next_cursor is not None}
@@ -69,6 +78,35 @@ class AuditViewSet(ApiViewSet):
             headers["Link"] = next_link(request, found.next_cursor)
         body = b'{"data":' + found.entries + b',"pagination":' + to_json(pagination) + b"}"
         return json_response(body, headers=headers)
+
+    @extend_schema(
+        operation_id="audit_export",
+        summary="Export audit entries to a file, as a job",
+        parameters=[query("format", "JSON lines, by default, or CSV.", enum=audit_export.FORMATS), *_FILTERS],
+        request=None,
+        responses={202: JobSerializer},
+    )
+    def export(self, request: Any) -> HttpResponse:
+        """The job's `file` gives it, for some days."""
+        file_format = params.choice(request, "format", audit_export.FORMATS) or "jsonl"
+        job = audit_export.start_export(wanted=_wanted(request), file_format=file_format, actor=self.actor)
+        return json_response(job_as_json(job), 202)
+
+
+class JobFileViewSet(ApiViewSet):
+    """The file that a job made; whoever may read the audit trail may have it."""
+
+    resource: ClassVar[str] = "audit"
+    produces = ("application/x-ndjson", "text/csv", "application/json")
+
+    @extend_schema(
+        operation_id="jobs_file",
+        summary="The file that an export made",
+        parameters=[_JOB_ID],
+        responses={(200, "application/x-ndjson"): OpenApiTypes.BINARY, (200, "text/csv"): OpenApiTypes.BINARY},
+    )
+    def show(self, request: Any, id: str) -> StreamingHttpResponse:
+        return file_response(selectors.job_by_id(_job_id(id)))
 
 
 class JobViewSet(ApiViewSet):

@@ -88,6 +88,7 @@ def _entry(change: Change, actor: Actor) -> AuditEntry:
         actor_kind=actor.kind,
         actor_name=actor.name,
         actor_id=actor.user_id,
+        actor_token=actor.token,
         request_id=actor.request_id,
         address=actor.address,
     )

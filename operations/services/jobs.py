@@ -61,6 +61,7 @@ def _create(*, kind: str, params: dict[str, Any], actor: Actor, exclusive_key: s
         actor_kind=actor.kind,
         actor_name=actor.name,
         actor_id=actor.user_id,
+        actor_token=actor.token,
         request_id=actor.request_id,
         address=actor.address,
     )
@@ -199,6 +200,7 @@ def actor_of_job(job: Job) -> Actor:
         user_id=job.actor_id,
         request_id=job.request_id,
         address=job.address,
+        token=job.actor_token,
     )
 
 

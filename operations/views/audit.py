@@ -5,13 +5,14 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils.dateparse import parse_date
 
 from cluster.kinds import all_kinds
 from opencrane.console.listing import PAGE_ROWS, Filter, FilterBar, page_of, url_with
-from opencrane.console.pages import ConsolePage
-from opencrane.errors import NotFoundError
-from operations import audit_reading, selectors
+from opencrane.console.pages import ConsoleAction, ConsolePage
+from opencrane.errors import InvalidError, NotFoundError
+from operations import audit_export, audit_reading, selectors
 from operations.audit_pages import AuditFilter
 
 # Kinds of resources that are audited without being dual-written.
@@ -41,16 +42,7 @@ class AuditList(ConsolePage):
             search_label="Search messages",
         )
         values = bar.values()
-        wanted = AuditFilter(
-            tenant=values.get("tenant"),
-            action=values.get("action"),
-            resource=values.get("resource") or (f"{values['kind']}/*" if "kind" in values else None),
-            actor=values.get("actor"),
-            request_id=values.get("request"),
-            since=_midnight(values.get("since")),
-            until=_midnight(values.get("until"), days=1),
-            q=values.get("q"),
-        )
+        wanted = _wanted(values)
         found = audit_reading.read_page(wanted, request, rows=PAGE_ROWS)
         return self.render(
             {
@@ -58,9 +50,30 @@ class AuditList(ConsolePage):
                 "entries": found.entries,
                 "listing": page_of(request, found.entries, found.next_cursor),
                 "newest_url": url_with(request),
+                "filters": values,
+                "seals": _seals(),
+                "formats": [("jsonl", "JSON lines"), ("csv", "CSV")],
                 "is_short": bool(values.get("q")) and len(found.entries) < PAGE_ROWS and bool(found.next_cursor),
             }
         )
+
+
+class AuditExport(ConsoleAction):
+    """Start the export of what the filters show."""
+
+    resource = "audit"
+
+    def act(self) -> str:
+        names = ("action", "kind", "actor", "tenant", "since", "until", "resource", "request", "q")
+        values = {name: text for name in names if (text := self.request.POST.get(name, "").strip()[:500])}
+        file_format = self.request.POST.get("format", "")
+        if file_format not in audit_export.FORMATS:
+            raise InvalidError(fields={"format": ["Has to be jsonl or csv."]})
+        job = audit_export.start_export(wanted=_wanted(values), file_format=file_format, actor=self.actor)
+        return reverse("admin:job", args=[job.pk])
+
+    def back(self) -> str:
+        return reverse("admin:audit")
 
 
 class AuditEntryPage(ConsolePage):
@@ -78,6 +91,25 @@ class AuditEntryPage(ConsolePage):
         if request.GET.get("part") == "diff":
             return self.fragment("operations/_audit_diff.html", {"entry": entry})
         return self.render({"entry": entry})
+
+
+def _wanted(values: dict[str, str]) -> AuditFilter:
+    """What the filters of the page ask for."""
+    return AuditFilter(
+        tenant=values.get("tenant"),
+        action=values.get("action"),
+        resource=values.get("resource") or (f"{values['kind']}/*" if "kind" in values else None),
+        actor=values.get("actor"),
+        request_id=values.get("request"),
+        since=_midnight(values.get("since")),
+        until=_midnight(values.get("until"), days=1),
+        q=values.get("q"),
+    )
+
+
+def _seals() -> dict[str, Any]:
+    """What the badge says: what was sealed last, and what the last check of the seals found."""
+    return {"last": selectors.newest_seal(), "check": selectors.audit_verification()}
 
 
 def _same(values: list[str]) -> list[tuple[str, str]]:
@@ -99,5 +131,6 @@ def register() -> None:
     """Called by `operations.admin`."""
     site: Any = admin.site
     site.add_page("audit/", AuditList.as_view(), "audit")
+    site.add_page("audit/export/", AuditExport.as_view(), "audit_export")
     site.add_page("audit/<int:entry_id>/", AuditEntryPage.as_view(), "audit_entry")
     site.add_navigation("Operations", "Audit", "history", "admin:audit", resource="audit", position=50)

@@ -4,14 +4,17 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import reverse
 
 from opencrane.api.keyset import Keyset
+from opencrane.console.access import READ, may
 from opencrane.console.listing import Filter, FilterBar, listing
 from opencrane.console.pages import ConsoleAction, ConsolePage
 from operations import jobs as runners
 from operations import selectors
+from operations.audit_export import has_file
+from operations.job_pages import file_response
 from operations.models import Job, JobItem
 from operations.services import jobs
 
@@ -21,6 +24,7 @@ FAILED_SHOWN = 20
 KIND_LABELS = {
     "cluster.repair": "Repair",
     "cluster.check_drift": "Drift check",
+    "audit.export": "Export of the audit trail",
     "tenants.bulk": "Bulk action on tenants",
 }
 
@@ -80,6 +84,7 @@ class JobPage(ConsolePage):
                 "can_retry": job.is_finished
                 and (job.status in (Job.Status.FAILED, Job.Status.CANCELLED) or JobItem.Outcome.FAILED in counts),
                 "failed_count": counts.get(JobItem.Outcome.FAILED, 0),
+                "has_file": has_file(job) and may(request.user, "audit", READ),
                 "is_known": runners.runner_for(job.kind) is not None,
             }
             | progress_values(job)
@@ -90,6 +95,16 @@ def progress_values(job: Job) -> dict[str, Any]:
     """What the progress bar shows; used by pages that follow a job of their own as well."""
     percent = min(100, round(100 * job.done / job.total)) if job.total else None
     return {"job": job, "label": job_label(job), "percent": 100 if job.status == "succeeded" else percent}
+
+
+class JobFile(ConsolePage):
+    """The file that an export made."""
+
+    resource = "audit"
+    http_method_names = ["get", "head"]
+
+    def get(self, request: HttpRequest, job_id: UUID) -> HttpResponseBase:
+        return file_response(selectors.job_by_id(job_id))
 
 
 class JobCancel(ConsoleAction):
@@ -122,6 +137,7 @@ def register() -> None:
     site: Any = admin.site
     site.add_page("jobs/", JobList.as_view(), "jobs")
     site.add_page("jobs/<uuid:job_id>/", JobPage.as_view(), "job")
+    site.add_page("jobs/<uuid:job_id>/file/", JobFile.as_view(), "job_file")
     site.add_page("jobs/<uuid:job_id>/cancel/", JobCancel.as_view(), "job_cancel")
     site.add_page("jobs/<uuid:job_id>/retry/", JobRetry.as_view(), "job_retry")
     site.add_object_page("Job", "admin:job")
