@@ -1,4 +1,4 @@
-"""A list of grants that is edited in place, row by row; groups and MCP servers have one."""
+"""A list of grants that is edited in place, row by row; groups, MCP servers and skills have one."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -25,25 +25,31 @@ class GrantRows:
         owner: name of the group whose list it is; its grants may leave out the subject. Empty for other lists, whose
             grants all are about the same payload.
         scope: what a new row begins with.
+        scopes: what may be chosen.
     """
 
     rows: list[Row]
     owner: str = ""
     scope: str = "org"
+    scopes: Sequence[str] = tuple(SCOPES)
     errors: dict[int, dict[str, list[str]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, grants: Sequence[Mapping[str, Any]], *, owner: str = "", scope: str = "org") -> "GrantRows":
+    def of(
+        cls, grants: Sequence[Mapping[str, Any]], *, owner: str = "", scope: str = "org", scopes: Sequence[str] = SCOPES
+    ) -> "GrantRows":
         """The rows of grants as answers have them."""
-        return cls([_row(grant, owner) for grant in grants], owner, scope)
+        return cls([_row(grant, owner) for grant in grants], owner, scope, scopes)
 
     @classmethod
-    def posted(cls, post: QueryDict, *, owner: str = "", scope: str = "org") -> "GrantRows":
+    def posted(
+        cls, post: QueryDict, *, owner: str = "", scope: str = "org", scopes: Sequence[str] = SCOPES
+    ) -> "GrantRows":
         """The rows that a form sent, without blank ones."""
         columns = [post.getlist(f"grant.{column}") for column in COLUMNS]
         rows = [dict(zip(COLUMNS, map(str.strip, values), strict=True)) for values in zip(*columns, strict=False)]
         needed = "payloadId" if owner else "subjectName"
-        return cls([row for row in rows if row[needed] or row["note"]], owner, scope)
+        return cls([row for row in rows if row[needed] or row["note"]], owner, scope, scopes)
 
     def data(self) -> list[dict[str, Any]]:
         """The list as the API takes it; what makes no sense is left for the serializer to name."""
@@ -89,10 +95,6 @@ class GrantRows:
     def subjects(self) -> list[tuple[str, str]]:
         own = [("", "This group")] if self.owner else []
         return [*own, *SUBJECT_WORDS.items()]
-
-    @property
-    def scopes(self) -> list[str]:
-        return SCOPES
 
     @property
     def accesses(self) -> list[tuple[str, str]]:

@@ -262,11 +262,20 @@ def suggestions() -> dict[str, Any]:
 
 def _named_uses(group: Group) -> list[dict[str, Any]]:
     """Grants elsewhere for this group, each with what it is about by name."""
-    from mcpservers.reading import names_of
+    from mcpservers.reading import names_of as servers_named
+    from skills.reading import names_of as bundles_named
 
     found = reading.grants_naming(group, USES_SHOWN)
-    names = names_of([grant.payload_id for grant in found if grant.payload_type == "mcp-server"])
-    return [{"grant": grant, "server_name": names.get(grant.payload_id, "")} for grant in found]
+    servers = servers_named([grant.payload_id for grant in found if grant.payload_type == "mcp-server"])
+    bundles = bundles_named([grant.payload_id for grant in found if grant.payload_type == "skill-bundle"])
+    return [
+        {
+            "grant": grant,
+            "server_name": servers.get(grant.payload_id, ""),
+            "bundle_name": bundles.get(grant.payload_id, ""),
+        }
+        for grant in found
+    ]
 
 
 class DeleteGroup(ConsoleAction):

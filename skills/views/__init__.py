@@ -1,1 +1,1 @@
-"""Console pages of skills and their sources: read by selectors, act by services."""
+"""Console pages of skills: read by selectors, act by services."""
