@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.db import connection
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.module_loading import import_string
 from rest_framework import exceptions
@@ -122,5 +122,16 @@ class SessionAuthentication(BaseAuthentication):
         if reason:
             raise exceptions.PermissionDenied(f"CSRF check failed: {reason}")
         return user, Caller(
-            kind="user", name=user.get_username(), role=user.role, user_id=user.pk, email=user.email or ""
+            kind="user",
+            name=user.get_username(),
+            role=user.role,
+            user_id=user.pk,
+            email=user.email or "",
+            subject=user.oidc_subject,
+            full_name=user.get_full_name(),
         )
+
+
+def send_csrf_cookie(request: HttpRequest, response: HttpResponse) -> None:
+    """Give a page of the API the CSRF cookie that its form's token, or a new session, needs."""
+    _csrf_check.process_response(request, response)

@@ -27,15 +27,26 @@ class User(AbstractUser):
 
     `role` decides alone; Django's groups and permissions are not consulted. E-mail addresses are unique, ignoring
     case, because pod tokens find a person's tenant by them.
+
+    A person who signs in by OpenID Connect is known by `oidc_issuer` and `oidc_subject`; the address may change. Their
+    role follows the provider's groups at each sign-in unless it is pinned, which setting it by hand does.
     """
 
     role = models.CharField(max_length=16, choices=Role.choices, default=Role.MEMBER)
+    role_pinned = models.BooleanField(
+        "keep this role", default=False, help_text="Sign-ins by OpenID Connect leave the role as it is."
+    )
+    oidc_issuer = models.CharField(max_length=500, blank=True, default="", editable=False)
+    oidc_subject = models.CharField(max_length=255, blank=True, default="", editable=False)
 
     class Meta(AbstractUser.Meta):
         ordering = ["username"]
         constraints = [
             models.UniqueConstraint(Lower("email"), name="user_email_unique", condition=~Q(email="")),
             models.CheckConstraint(name="user_role_known", condition=Q(role__in=[role.value for role in Role])),
+            models.UniqueConstraint(
+                fields=["oidc_issuer", "oidc_subject"], name="user_oidc_unique", condition=~Q(oidc_subject="")
+            ),
         ]
 
     def __str__(self) -> str:
@@ -71,3 +82,43 @@ class AccessToken(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
+
+
+class DeviceGrant(models.Model):
+    """One request of a command line to act for a person (RFC 8628), from its codes to its token.
+
+    Codes are kept as digests. Approval notes who and with which role; the token itself is made by the poll that
+    delivers it, so that none waits in the database.
+    """
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        APPROVED = "approved"
+        DENIED = "denied"
+        REDEEMED = "redeemed"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    device_digest = models.CharField(max_length=64, unique=True)
+    user_digest = models.CharField(max_length=64, unique=True)
+    state = models.CharField(max_length=16, choices=State.choices, default=State.PENDING)
+    address = models.CharField(max_length=64, blank=True, help_text="Where the request came from.")
+    agent = models.CharField(max_length=200, blank=True, help_text="The program that asked, in its own words.")
+    created_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField()
+    polled_at = models.DateTimeField(null=True, blank=True)
+    decided_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.CASCADE, related_name="device_grants")
+    decided_at = models.DateTimeField(null=True, blank=True)
+    role = models.CharField(max_length=16, choices=Role.choices, blank=True, default="")
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        constraints = [
+            models.CheckConstraint(
+                name="device_grant_decided",
+                condition=Q(state__in=["pending", "denied"]) | (Q(decided_by__isnull=False) & ~Q(role="")),
+            ),
+        ]
+        indexes = [models.Index(name="device_grant_expiry", fields=["expires_at"])]
+
+    def __str__(self) -> str:
+        return f"device grant {self.pk} ({self.state})"

@@ -6,9 +6,10 @@ Values of secrets may be `file:///path`, so that mounted Kubernetes Secrets work
 
 import base64
 import binascii
+import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -126,6 +127,59 @@ def named_urls(name: str) -> dict[str, str]:
             raise ConfigurationError(name, "has an entry that does not look like name=https://host/path")
         found[label] = address
     return found
+
+
+def together(needed: Mapping[str, str], optional: Mapping[str, object]) -> bool:
+    """Whether a group of settings that only make sense together is there: all of `needed`, or nothing of the group.
+
+    Args:
+        needed: value by variable.
+        optional: value by variable; these may be absent, but need the others.
+    """
+    given = [name for name, value in {**needed, **optional}.items() if value]
+    missing = [name for name, value in needed.items() if not value]
+    if given and missing:
+        names = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
+        raise ConfigurationError(names, f"{'is' if len(missing) == 1 else 'are'} not set, but {given[0]} is")
+    return not missing
+
+
+def pairs(name: str, values: Sequence[str]) -> dict[str, str]:
+    """A comma-separated list of `key=value`, or a JSON object where keys have commas; each value one of `values`."""
+    given = _raw(name)
+    if given is None:
+        return {}
+    entries: list[tuple[str, object]]
+    if given.startswith("{"):
+        try:
+            entries = list(json.loads(given).items())
+        except ValueError as exc:
+            raise ConfigurationError(name, f"starts like JSON, but is none: {exc}") from exc
+    else:
+        # The last sign counts: keys, such as distinguished names, may have some.
+        entries = [(key, value.strip()) for key, _, value in (entry.rpartition("=") for entry in words(name))]
+    found: dict[str, str] = {}
+    for key, value in entries:
+        plain = key.strip()
+        if not plain or not isinstance(value, str) or value not in values:
+            raise ConfigurationError(name, f"has the entry {plain!r}, but entries look like name={'|'.join(values)}")
+        if plain in found:
+            raise ConfigurationError(name, f"has {plain!r} twice")
+        found[plain] = value
+    return found
+
+
+def check_issuer(name: str, issuer: str, *, needs_tls: bool) -> None:
+    """Refuse what cannot be an OpenID issuer: a URL without query and fragment, by TLS except on this machine."""
+    try:
+        parts = urlsplit(issuer)
+        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and not (parts.query or parts.fragment)
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise ConfigurationError(name, "has to be a URL starting with https://, without query and fragment")
+    if needs_tls and parts.scheme != "https" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        raise ConfigurationError(name, "has to start with https:// in production")
 
 
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"

@@ -4,6 +4,7 @@ Each integration has a group of its own below. A missing or bad value stops the 
 """
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ SECRET_KEY = env.required_secret(
 )
 ALLOWED_HOSTS = env.words("OPENCRANE_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.words("OPENCRANE_TRUSTED_ORIGINS")
+# As accounts.models.Role has them.
+ROLES = ("admin", "operator", "viewer", "member")
 LOG_LEVEL = env.choice("OPENCRANE_LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"])
 LOG_FORMAT = env.choice("OPENCRANE_LOG_FORMAT", "json", ["json", "console"])
 LOGGING_CONFIG = None
@@ -46,6 +49,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "opencrane",
+    "axes",
     "cluster",
     "accounts",
     "operations",
@@ -73,6 +77,7 @@ CONSOLE_MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "opencrane.urls"
@@ -102,6 +107,12 @@ STATIC_ROOT = BASE_DIR / "staticfiles"
 WHITENOISE_USE_FINDERS = not STATIC_ROOT.is_dir()
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"
+# The first one only says no: to names and addresses with too many wrong passwords.
+AUTHENTICATION_BACKENDS = [
+    "accounts.lockout.LockoutBackend",
+    "django.contrib.auth.backends.ModelBackend",
+    "accounts.oidc.flow.OidcBackend",
+]
 LOGIN_URL = "/admin/login/"
 LOGIN_REDIRECT_URL = "/admin/"
 AUTH_PASSWORD_VALIDATORS = [
@@ -119,7 +130,7 @@ COOKIE_SECURE = env.boolean("OPENCRANE_COOKIE_SECURE", IS_PRODUCTION)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = COOKIE_SECURE
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
-SESSION_COOKIE_AGE = 12 * 3600
+SESSION_COOKIE_AGE = 3600 * env.integer("OPENCRANE_SESSION_HOURS", 12, minimum=1, maximum=720)
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_HSTS_SECONDS = env.integer("OPENCRANE_HSTS_SECONDS", 365 * 24 * 3600 if IS_PRODUCTION else 0, minimum=0)
@@ -134,6 +145,7 @@ SILENCED_SYSTEM_CHECKS = [
     "admin.E408",
     "admin.E409",
     "admin.E410",
+    "axes.W002",
     "security.W001",
     "security.W002",
     "security.W003",
@@ -214,6 +226,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "skills.sync_due": {"task": "skills.sync_due", "schedule": 60.0, "options": {"expires": 60}},
     "operations.seal_audit": {"task": "operations.seal_audit", "schedule": 30.0, "options": {"expires": 30}},
     "operations.check_audit": {"task": "operations.check_audit", "schedule": 300.0, "options": {"expires": 300}},
+    "accounts.purge_expired": {"task": "accounts.purge_expired", "schedule": 3600.0, "options": {"expires": 3600}},
     "operations.sweep_jobs": {"task": "operations.sweep_jobs", "schedule": 10.0, "options": {"expires": 10}},
     "operations.sweep_deliveries": {
         "task": "operations.sweep_deliveries",
@@ -337,6 +350,53 @@ SPECTACULAR_SETTINGS = {
     "PREPROCESSING_HOOKS": ["opencrane.api.schema.keep_api_paths"],
     "POSTPROCESSING_HOOKS": ["opencrane.api.schema.finish"],
 }
+
+# --- Sign-in -------------------------------------------------------------------------------------------------------
+
+# OpenID Connect; names in the code are those of mozilla-django-oidc where it has one.
+OIDC_ISSUER = env.text("OPENCRANE_OIDC_ISSUER")
+OIDC_RP_CLIENT_ID = env.text("OPENCRANE_OIDC_CLIENT_ID")
+OIDC_RP_CLIENT_SECRET = env.secret("OPENCRANE_OIDC_CLIENT_SECRET")
+OIDC_GROUP_ROLES = env.pairs("OPENCRANE_OIDC_GROUP_ROLES", ROLES)
+OIDC_EMAIL_ROLES = env.pairs("OPENCRANE_OIDC_EMAIL_ROLES", ROLES)
+OIDC_ALLOWED_DOMAINS = frozenset(domain.lower() for domain in env.words("OPENCRANE_OIDC_ALLOWED_DOMAINS"))
+OIDC_ALLOWED_EMAILS = frozenset(address.lower() for address in env.words("OPENCRANE_OIDC_ALLOWED_EMAILS"))
+OIDC_GROUPS_CLAIM = env.text("OPENCRANE_OIDC_GROUPS_CLAIM", "groups")
+OIDC_SCOPES = env.text("OPENCRANE_OIDC_SCOPES", "openid email profile")
+if env.together(
+    {
+        "OPENCRANE_OIDC_ISSUER": OIDC_ISSUER,
+        "OPENCRANE_OIDC_CLIENT_ID": OIDC_RP_CLIENT_ID,
+        "OPENCRANE_OIDC_CLIENT_SECRET": OIDC_RP_CLIENT_SECRET,
+    },
+    {
+        "OPENCRANE_OIDC_GROUP_ROLES": OIDC_GROUP_ROLES,
+        "OPENCRANE_OIDC_EMAIL_ROLES": OIDC_EMAIL_ROLES,
+        "OPENCRANE_OIDC_ALLOWED_DOMAINS": OIDC_ALLOWED_DOMAINS,
+        "OPENCRANE_OIDC_ALLOWED_EMAILS": OIDC_ALLOWED_EMAILS,
+    },
+):
+    env.check_issuer("OPENCRANE_OIDC_ISSUER", OIDC_ISSUER, needs_tls=IS_PRODUCTION)
+    if "openid" not in OIDC_SCOPES.split():
+        raise env.ConfigurationError("OPENCRANE_OIDC_SCOPES", "has to contain openid")
+
+# Wrong passwords (django-axes), by name and address together: nobody can lock another person out from elsewhere.
+AXES_FAILURE_LIMIT = env.integer("OPENCRANE_LOGIN_FAILURES", 5, minimum=1, maximum=1000)
+AXES_COOLOFF_TIME = timedelta(minutes=env.integer("OPENCRANE_LOGIN_LOCK_MINUTES", 15, minimum=1, maximum=10_080))
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_CLIENT_IP_CALLABLE = "accounts.lockout.address_of"
+AXES_USERNAME_CALLABLE = "accounts.lockout.name_of"
+AXES_LOCKOUT_CALLABLE = "accounts.lockout.refuse_login"
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_ENABLE_ADMIN = False
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
+
+# How long a token lives that a command line got by the device grant; 0 for ever.
+DEVICE_TOKEN_DAYS = env.integer("OPENCRANE_DEVICE_TOKEN_DAYS", 90, minimum=0, maximum=3650)
+# Whom pod tokens are for.
+POD_AUDIENCE = env.text("OPENCLAW_POD_AUDIENCE", "openclaw-session")
 
 # --- MCP servers ---------------------------------------------------------------------------------------------------
 

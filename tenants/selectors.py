@@ -7,8 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
+from django.db.models.functions import Lower, Now
 
 from cluster.models import DriftFinding, Outcome, Revision, SyncedModel
 from cluster.rows import fetch_one
@@ -40,6 +40,12 @@ def tenant_named(name: str) -> Tenant:
     if tenant is None:
         raise TenantNotFoundError(f"There is no tenant named {name}.")
     return tenant
+
+
+def tenants_with_email(email: str, limit: int) -> list[Tenant]:
+    """Tenants whose address this is, ignoring case, without those that are being deleted; at most `limit`."""
+    lowered = Tenant.objects.alias(lowered=Lower("email")).filter(lowered=Lower(Value(email)), deleting=False)
+    return list(lowered.order_by("name")[:limit])
 
 
 def tenants_matching(filters: dict[str, str]) -> QuerySet[Tenant]:

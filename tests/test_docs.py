@@ -25,7 +25,7 @@ PRODUCT = (
 NOT_SETTINGS = {"DJANGO_SETTINGS_MODULE"}
 READERS = {
     "text", "secret", "required_secret", "boolean", "integer", "choice", "words", "url", "workloads", "networks",
-    "encryption_keys", "named_urls", "get", "setdefault",
+    "encryption_keys", "named_urls", "pairs", "get", "setdefault",
 }  # fmt: skip
 
 

@@ -1,47 +1,44 @@
-"""/auth."""
+"""/auth for programs: who is calling, signing out, pod tokens, and the device grant."""
 
 from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth import logout
 from django.http import HttpResponse
-from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 
+from accounts.api.pages import ACTIVATE_PATH
+from accounts.api.serializers import (
+    DeviceCodeSerializer,
+    DevicePendingSerializer,
+    DeviceTokenSerializer,
+    MeSerializer,
+    PodTokenSerializer,
+)
 from accounts.authentication import STATIC_CALLER
+from accounts.services import devices, pod_tokens
+from opencrane import limits
 from opencrane.api.identity import Caller, caller_of
 from opencrane.api.responses import json_response, no_content, to_json
-from opencrane.api.serializers import ResponseSerializer
-from opencrane.api.viewsets import ApiViewSet
+from opencrane.api.serializers import ErrorSerializer
+from opencrane.api.viewsets import ApiRequest, ApiViewSet
+from opencrane.errors import ForbiddenError, InvalidError, UnauthorizedError
 
 
-class IdentitySerializer(ResponseSerializer):
-    sub = serializers.CharField(help_text="Who it is; stable.")
-    email = serializers.CharField()
-    name = serializers.CharField()
-
-
-class MeSerializer(ResponseSerializer):
-    mode = serializers.ChoiceField(choices=["oidc", "none"], help_text="Whether OpenID Connect is configured.")
-    authenticated = serializers.BooleanField()
-    user = IdentitySerializer(allow_null=True, required=False)
-    role = serializers.CharField(required=False)
-
-
-def _me(caller: Caller | None) -> dict[str, Any]:
+def _me(caller: Caller | None, mode: str) -> dict[str, Any]:
     if caller is None:
-        return {"mode": "none", "authenticated": False}
+        return {"mode": mode, "authenticated": False}
     sub = f"{caller.kind}:{caller.name}" if caller.user_id is None else f"user:{caller.user_id}"
     return {
-        "mode": "none",
+        "mode": mode,
         "authenticated": True,
-        "user": {"sub": sub, "email": caller.email, "name": caller.name},
+        "user": {"sub": caller.subject or sub, "email": caller.email, "name": caller.full_name or caller.name},
         "role": caller.role,
     }
 
 
-_NOBODY = to_json(_me(None))
-_STATIC = to_json(_me(STATIC_CALLER))
+_NOBODY = {mode: to_json(_me(None, mode)) for mode in ("oidc", "none")}
+_STATIC = {mode: to_json(_me(STATIC_CALLER, mode)) for mode in ("oidc", "none")}
 
 
 class AuthViewSet(ApiViewSet):
@@ -53,9 +50,10 @@ class AuthViewSet(ApiViewSet):
     @extend_schema(summary="Who is calling", auth=[], responses=MeSerializer)
     def me(self, request: Any) -> HttpResponse:
         caller = caller_of(request)
+        mode = "oidc" if settings.OIDC_ISSUER else "none"
         if caller is STATIC_CALLER:
-            return json_response(_STATIC)
-        return json_response(_NOBODY if caller is None else _me(caller))
+            return json_response(_STATIC[mode])
+        return json_response(_NOBODY[mode] if caller is None else _me(caller, mode))
 
     @extend_schema(summary="Sign out", auth=[], request=None, responses={204: None})
     def logout(self, request: Any) -> HttpResponse:
@@ -65,3 +63,85 @@ class AuthViewSet(ApiViewSet):
             logout(plain)
             response.delete_cookie(settings.SESSION_COOKIE_NAME, samesite="Lax")
         return response
+
+
+class PodTokenViewSet(ApiViewSet):
+    """A person's way into their own tenant's gateway."""
+
+    resource: ClassVar[str] = "auth"
+    public = True
+    failures = {"pod_token": ("502",)}
+
+    @extend_schema(
+        summary="A token for one's own pod",
+        auth=[],
+        request=None,
+        responses={200: PodTokenSerializer, 401: ErrorSerializer, 403: ErrorSerializer, 409: ErrorSerializer},
+    )
+    def pod_token(self, request: ApiRequest) -> HttpResponse:
+        """For people with a session, not for access tokens. The session's e-mail address alone finds the tenant.
+
+        409 `AMBIGUOUS_TENANT` when several tenants have it, `POD_NOT_READY` when the tenant is suspended or has no
+        address yet; 403 `NO_TENANT` when none has it.
+        """
+        caller = caller_of(request)
+        if caller is None:
+            raise UnauthorizedError("Sign in first: pod tokens are for people.")
+        if caller.kind != "user":
+            raise ForbiddenError("Pod tokens are for people with a session, not for access tokens.")
+        found = pod_tokens.issue_pod_token(email=caller.email, actor=self.actor)
+        return json_response(
+            {
+                "token": found.token,
+                "expiresAt": found.expires_at,
+                "tenant": found.tenant,
+                "ingressHost": found.ingress_host,
+                "audience": found.audience,
+            }
+        )
+
+
+class DeviceViewSet(ApiViewSet):
+    """The device grant (RFC 8628), from the device's side."""
+
+    resource: ClassVar[str] = "auth"
+    public = True
+    failures = {"start": ("429",), "poll": ("429",)}
+
+    @extend_schema(summary="Begin a device grant", auth=[], request=None, responses={200: DeviceCodeSerializer})
+    def start(self, request: ApiRequest) -> HttpResponse:
+        """For command lines: show `userCode`, have a person open `verificationUri`, and poll for the token."""
+        limits.hit(limits.DEVICE, limits.address_of(request))
+        plain = request._request
+        codes = devices.start_grant(
+            address=getattr(plain, "client_address", ""), agent=plain.META.get("HTTP_USER_AGENT", "")
+        )
+        return json_response(
+            {
+                "deviceCode": codes.device_code,
+                "userCode": codes.user_code,
+                "verificationUri": f"{ACTIVATE_PATH}?userCode={codes.user_code}",
+                "expiresIn": devices.LIFE_SECONDS,
+                "interval": devices.INTERVAL_SECONDS,
+            }
+        )
+
+    @extend_schema(
+        summary="Poll for the token of a device grant",
+        auth=[],
+        parameters=[OpenApiParameter("deviceCode", str, required=True)],
+        responses={
+            200: DeviceTokenSerializer,
+            202: DevicePendingSerializer,
+            410: OpenApiResponse(ErrorSerializer, "Expired, refused, delivered already, or never given out."),
+        },
+    )
+    def poll(self, request: ApiRequest) -> HttpResponse:
+        """202 while nobody has decided, then 200 once, then 410; 429 when the last poll was too short a time ago."""
+        code = request.GET.get("deviceCode", "")
+        if not code:
+            raise InvalidError(fields={"deviceCode": ["Is required."]})
+        token = devices.poll_grant(device_code=code, actor=self.actor)
+        if token is None:
+            return json_response({"status": "pending"}, status=202)
+        return json_response({"status": "authorized", "token": token})

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.authentication import token_digest
@@ -92,13 +93,17 @@ def create_token(
 
 
 @transaction.atomic(durable=True)
-def revoke_token(*, token_id: UUID, actor: Actor) -> None:
+def revoke_token(*, token_id: UUID | None, among: QuerySet[AccessToken] | None = None, actor: Actor) -> None:
     """Make a token invalid at once. Revoking it again changes nothing.
 
+    Args:
+        among: the tokens that the actor may see; all, if None.
+
     Raises:
-        TokenNotFoundError: no such token.
+        TokenNotFoundError: no such token among them.
     """
-    token = AccessToken.objects.select_for_update().filter(pk=token_id).first()
+    visible = AccessToken.objects.all() if among is None else among
+    token = visible.select_for_update(of=("self",)).filter(pk=token_id).first() if token_id else None
     if token is None:
         raise TokenNotFoundError
     if token.revoked_at is not None:
@@ -108,6 +113,6 @@ def revoke_token(*, token_id: UUID, actor: Actor) -> None:
     audit.record(
         action="access_token.revoked",
         resource=f"AccessToken/{token.pk}",
-        message=f"Revoked access token {token.name}",
+        message=f"Revoked access token {token.name} of {token.created_by_name}",
         actor=actor,
     )

@@ -21,6 +21,8 @@ class Caller:
         email: the account's address, when known.
         token_id: the issued token that it came with; None for the static one, and for everybody else.
         token_name: that token's label.
+        subject: by which an OpenID provider knows the person, when it does.
+        full_name: the person's, when known.
     """
 
     kind: str
@@ -30,6 +32,8 @@ class Caller:
     email: str = ""
     token_id: UUID | None = None
     token_name: str = ""
+    subject: str = ""
+    full_name: str = ""
 
     # What DRF and Django ask a user for.
     is_authenticated = True
