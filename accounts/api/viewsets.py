@@ -22,7 +22,7 @@ from opencrane.api.identity import Caller, caller_of
 from opencrane.api.responses import json_response, no_content, to_json
 from opencrane.api.serializers import ErrorSerializer
 from opencrane.api.viewsets import ApiRequest, ApiViewSet
-from opencrane.errors import ForbiddenError, InvalidError, UnauthorizedError
+from opencrane.errors import ForbiddenError, InvalidError
 
 
 def _me(caller: Caller | None, mode: str) -> dict[str, Any]:
@@ -69,7 +69,6 @@ class PodTokenViewSet(ApiViewSet):
     """A person's way into their own tenant's gateway."""
 
     resource: ClassVar[str] = "auth"
-    public = True
     failures = {"pod_token": ("502",)}
 
     @extend_schema(
@@ -85,9 +84,7 @@ class PodTokenViewSet(ApiViewSet):
         address yet; 403 `NO_TENANT` when none has it.
         """
         caller = caller_of(request)
-        if caller is None:
-            raise UnauthorizedError("Sign in first: pod tokens are for people.")
-        if caller.kind != "user":
+        if caller is None or caller.kind != "user":
             raise ForbiddenError("Pod tokens are for people with a session, not for access tokens.")
         found = pod_tokens.issue_pod_token(email=caller.email, actor=self.actor)
         return json_response(

@@ -22,6 +22,12 @@ FORM = "application/x-www-form-urlencoded"
 PAGE = {"Accept": "text/html,*/*;q=0.8"}
 
 
+@pytest.fixture(autouse=True)
+def no_limit(settings: Any) -> None:
+    """These tests ask for more codes in a minute than an address may."""
+    settings.RATE_LIMIT_DEVICE = 0
+
+
 class Device:
     """A command line that asks for a token."""
 

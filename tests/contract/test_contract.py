@@ -14,9 +14,6 @@ from conftest import ApiClient
 NOT_YET = """
 GET /platform/dns
 PUT /platform/dns
-GET /access-tokens
-POST /access-tokens
-DELETE /access-tokens/{id}
 GET /providers/keys
 PUT /providers/keys/{provider}
 DELETE /providers/keys/{provider}
@@ -29,12 +26,6 @@ GET /ai-budget/{tenantName}/spend
 GET /ai-budget/{tenantName}/litellm-key
 POST /ai-budget/{tenantName}/litellm-key/revoke
 GET /token-usage
-POST /auth/pod-token
-GET /auth/login
-GET /auth/callback
-POST /auth/device
-GET /auth/device/activate
-GET /auth/device/token
 """
 
 MISSING = ": operation missing"
@@ -83,7 +74,8 @@ def test_each_operation_says_who_may_call_it_and_how_it_fails(document: Any) -> 
         label = f"{method} {path}"
         assert "security" in operation, label
         assert {"400", "500", "503"} <= set(operation["responses"]), label
-        assert ("401" in operation["responses"]) == bool(operation["security"]), label
+        # What is open to everybody may still find that nobody has signed in.
+        assert "401" in operation["responses"] or not operation["security"], label
         assert operation["tags"], label
 
 

@@ -38,13 +38,22 @@ RESOURCES: Mapping[str, tuple[str, str, str, str]] = {
 PUBLIC = {
     "GET /api/v1/auth/me",
     "POST /api/v1/auth/logout",
+    "GET /api/v1/auth/login",
+    "GET /api/v1/auth/callback",
+    "POST /api/v1/auth/device",
+    "GET /api/v1/auth/device/activate",
+    "POST /api/v1/auth/device/activate",
+    "GET /api/v1/auth/device/token",
     "GET /api/v1/openapi.json",
     "GET /api/docs",
     "GET /api/docs/",
 }
 
 # API operations where some callers get another answer than their role's: caller -> status.
-API_EXCEPTIONS: Mapping[str, Mapping[str, int]] = {}
+API_EXCEPTIONS: Mapping[str, Mapping[str, int]] = {
+    # For people, not for their tokens.
+    "POST /api/v1/auth/pod-token": dict.fromkeys((*ROLES, "static"), 403),
+}
 
 # Views that are plain functions: `open` to everybody, for those who may enter the `console`, for `nobody`, or by a
 # resource; with `:read`, a form sent there changes nothing.
