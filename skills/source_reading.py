@@ -19,6 +19,7 @@ from django.db.models import (
 from django.db.models.functions import Cast, Concat
 from django.utils import timezone
 
+from mcpservers.models import McpServer
 from opencrane.api.keyset import Keyset
 from operations.models import Job
 from policies.selectors import NO_ID
@@ -27,6 +28,7 @@ from skills.models import SkillBundle, SourceImport, SourceItem, ThirdPartySourc
 
 SYNC = "skills.sync_source"
 NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="third-party sources")
+BUNDLES_NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="bundles of a third-party source")
 ITEMS_BY_NAME = Keyset([("name", "asc"), ("id", "asc")], name="items of a third-party source", default_limit=100)
 SYNCING = "syncing"
 SYNC_STATUSES = [*ThirdPartySource.State.values[:2], SYNCING, ThirdPartySource.State.ERROR.value]
@@ -244,3 +246,14 @@ def has_other_import(item: SourceItem) -> bool:
 def imports_from(source: ThirdPartySource) -> QuerySet[SkillBundle]:
     """Bundles that say that they are from a source; unordered."""
     return SkillBundle.objects.filter(source_name=source.name).order_by()
+
+
+def servers_from(source: ThirdPartySource, limit: int = 100) -> list[McpServer]:
+    """MCP servers that were imported from a source, newest first."""
+    return list(McpServer.objects.filter(source_id=str(source.pk)).order_by("-created_at", "-id")[:limit])
+
+
+def syncs_of(source: ThirdPartySource, limit: int) -> list[Job]:
+    """The newest syncs of a source."""
+    found = Job.objects.filter(kind=SYNC, params__sourceId=str(source.pk))
+    return list(found.order_by("-created_at", "-id")[:limit])

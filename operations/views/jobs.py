@@ -26,13 +26,15 @@ KIND_LABELS = {
     "cluster.check_drift": "Drift check",
     "audit.export": "Export of the audit trail",
     "tenants.bulk": "Bulk action on tenants",
+    "skills.backfill": "Backfill of the skill store",
+    "skills.sync_source": "Sync of a source",
 }
 
 
 def job_label(job: Job) -> str:
     """What a job does, in words: `Bulk action on tenants: suspend`."""
     label = KIND_LABELS.get(job.kind, job.kind)
-    about = job.params.get("action") or job.params.get("kind") or ""
+    about = job.params.get("action") or job.params.get("kind") or job.params.get("source") or ""
     return f"{label}: {about}" if about else label
 
 

@@ -1,0 +1,408 @@
+"""Third-party sources: the list, one source with its inventory and syncs, the form, approval, sync and import."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from rest_framework import serializers
+
+from opencrane.api.params import parse_uuid
+from opencrane.api.serializers import flatten_errors
+from opencrane.console.access import READ, may
+from opencrane.console.listing import Filter, FilterBar, capped_count, listing, page_of
+from opencrane.console.pages import ConsoleAction, ConsolePage, request_id, sentence
+from opencrane.console.writes import same_generation
+from opencrane.errors import DomainError, InvalidError
+from operations import audit_reading
+from operations import selectors as operations
+from operations.audit_pages import AuditFilter
+from operations.views.jobs import progress_values
+from policies.models import Scope
+from skills import source_reading
+from skills.api.sources import CreateSourceSerializer, UpdateSourceSerializer
+from skills.errors import ThirdPartySourceNotFoundError
+from skills.models import ThirdPartySource
+from skills.services import sources, syncing
+from tenants.views.forms import FormField, Section
+
+TYPES = {
+    "git-repository": "Git repository",
+    "anthropic-skills": "Anthropic skills",
+    "mcp-registry": "MCP registry",
+    "manual-upload": "Manual upload",
+}
+STATUSES = {
+    "pending-approval": ("warn", "approval", "Waits for approval"),
+    "healthy": ("ok", "check_circle", "Healthy"),
+    "syncing": ("info", "progress_activity", "Syncing"),
+    "error": ("bad", "error", "Cannot be read"),
+}
+STATES = {
+    "new": ("info", "fiber_new", "New"),
+    "update": ("warn", "upgrade", "Update"),
+    "imported": ("ok", "check_circle", "Imported"),
+    "unusable": ("bad", "block", "Cannot be imported"),
+    "gone": ("muted", "hide_source", "Gone"),
+}
+KINDS = {"skill": "Skill", "mcp-server": "MCP server"}
+TABS = {"inventory": "Inventory", "imports": "Bundles from here", "syncs": "Syncs", "audit": "Audit"}
+ROWS, SYNCS_SHOWN, AUDIT_ROWS, FAILURES_TOLD = 50, 20, 25, 5
+
+SECTIONS = (
+    Section(
+        "Source",
+        (
+            FormField("name", "Name", help="What people call it; bundles from it carry it.", is_required=True),
+            FormField("type", "Type", "select", options=tuple(TYPES.items())),
+            FormField(
+                "url",
+                "Address",
+                help="An absolute http(s) URL without user name and password. Of an MCP registry, without /v0/servers.",
+                is_required=True,
+            ),
+            FormField("ref", "Branch or tag", help="Of a repository. Blank: what the repository itself prefers."),
+            FormField(
+                "syncMode",
+                "Sync",
+                "select",
+                "Scheduled sources are read by themselves, once they have been approved.",
+                options=(("manual", "When somebody asks"), ("scheduled", "Scheduled")),
+            ),
+        ),
+    ),
+)
+_FIELDS = {each.name: each for section in SECTIONS for each in section.fields}
+_COLUMNS = {"syncMode": "sync_mode"}
+
+
+def source_url(source_id: object, tab: str = "") -> str:
+    url = reverse("admin:source", args=[source_id])
+    return f"{url}?tab={tab}" if tab else url
+
+
+class SourceForm:
+    """What was filled in, and what is wrong with it: input name to reasons, `body` for what belongs to none."""
+
+    def __init__(self, raw: dict[str, str]) -> None:
+        self.raw = raw
+        self.errors: dict[str, list[str]] = {}
+
+    @classmethod
+    def of(cls, source: ThirdPartySource) -> "SourceForm":
+        return cls({name: str(getattr(source, _COLUMNS.get(name, name))) for name in _FIELDS})
+
+    @classmethod
+    def posted(cls, post: Mapping[str, str]) -> "SourceForm":
+        return cls({name: post.get(name, "").strip() for name in _FIELDS})
+
+    def created(self) -> dict[str, Any] | None:
+        """The checked body of a create; None when `errors` says why not."""
+        return self._checked(CreateSourceSerializer, {name: value for name, value in self.raw.items() if value})
+
+    def changes(self, source: ThirdPartySource) -> dict[str, Any] | None:
+        """The checked fields that were touched; None when `errors` says why not."""
+        before = self.of(source).raw
+        touched = {name: value for name, value in self.raw.items() if value != before[name]}
+        return self._checked(
+            UpdateSourceSerializer,
+            {name: value if value or name in ("name", "url") else None for name, value in touched.items()},
+        )
+
+    def note(self, error: DomainError, request: HttpRequest) -> None:
+        """A service's refusal, at the field it is about."""
+        if error.code.endswith("_EXISTS"):
+            self.errors["name"] = [sentence(error)]
+        elif error.fields:
+            self._note(error.fields)
+        else:
+            self.errors["body"] = [f"{sentence(error)} (request {request_id(request)})"]
+
+    def sections(self) -> list[dict[str, Any]]:
+        """The form for the template."""
+        return [
+            {
+                "title": section.title,
+                "inputs": [
+                    {"field": each, "value": self.raw.get(each.name, ""), "errors": self.errors.get(each.name, [])}
+                    for each in section.fields
+                ],
+            }
+            for section in SECTIONS
+        ]
+
+    def _checked(self, serializer_class: Any, body: dict[str, Any]) -> dict[str, Any] | None:
+        serializer = serializer_class(data=body)
+        try:
+            serializer.is_valid(raise_exception=True)
+        except serializers.ValidationError as exc:
+            self._note(flatten_errors(exc.detail))
+        return None if self.errors else dict(serializer.validated_data)
+
+    def _note(self, fields: Mapping[str, list[str]]) -> None:
+        for path, reasons in fields.items():
+            where = path.partition(".")[0]
+            self.errors.setdefault(where if where in _FIELDS else "body", []).extend(reasons)
+
+
+class SourceList(ConsolePage):
+    resource = "third-party-sources"
+    title = "Third-party sources"
+    template_name = "skills/sources.html"
+    http_method_names = ["get", "head"]
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        bar = FilterBar(
+            request,
+            [
+                Filter("sync_status", "Status", "choice", [(key, words[2]) for key, words in STATUSES.items()]),
+                Filter("type", "Type", "choice", list(TYPES.items())),
+            ],
+            "Search name or address",
+        )
+        found = source_reading.sources_matching(bar.values())
+        page = listing(request, source_reading.NEWEST, found, lambda row: (row.created_at, row.pk))
+        rows = [
+            {"source": row, "status": STATUSES[row.sync_status], "type": TYPES[row.type], "items": row.item_count or 0}
+            for row in page.rows
+        ]
+        is_filtered = bool(bar.active)
+        return self.render(
+            {
+                "bar": bar,
+                "listing": page,
+                "rows": rows,
+                "count": capped_count(found),
+                "is_filtered": is_filtered,
+                "is_empty": not rows and not is_filtered and not request.GET.get("cursor"),
+                "api_url": request.build_absolute_uri("/api/v1"),
+            }
+        )
+
+
+class SourcePage(ConsolePage):
+    resource = "third-party-sources"
+    template_name = "skills/source.html"
+    http_method_names = ["get", "head"]
+
+    def get(self, request: HttpRequest, source_id: UUID) -> HttpResponse:
+        source = source_reading.source_shown(source_id)
+        hidden = {key for key, resource in (("audit", "audit"), ("syncs", "jobs"), ("imports", "skills"))
+                  if not may(request.user, resource, READ)}  # fmt: skip
+        tabs = {key: label for key, label in TABS.items() if key not in hidden}
+        tab = request.GET.get("tab", "")
+        tab = tab if tab in tabs else "inventory"
+        job = operations.job_under_way(source_reading.exclusive_key(source.pk))
+        values = {
+            "title": source.name,
+            "source": source,
+            "status": STATUSES[source.sync_status],
+            "type": TYPES[source.type],
+            "is_manual": source.type == ThirdPartySource.Type.MANUAL_UPLOAD,
+            "is_pending": source.state == ThirdPartySource.State.PENDING_APPROVAL,
+            "is_scheduled": source_reading.is_scheduled(source),
+            "running": progress_values(job) if job else None,
+            "tab": tab,
+            "tabs": tabs,
+            "tab_template": f"skills/source_{tab}.html",
+        }
+        return self.render(values | getattr(self, f"_{tab}")(source))
+
+    def _inventory(self, source: ThirdPartySource) -> dict[str, Any]:
+        counts = source_reading.item_counts(source)
+        states = [(key, f"{words[2]} ({counts.get(key, 0)})") for key, words in STATES.items()]
+        bar = FilterBar(
+            self.request,
+            [
+                Filter("state", "State", "choice", states),
+                Filter("kind", "Kind", "choice", list(KINDS.items())),
+            ],
+            "Search name, description or upstream id",
+        )
+        found = source_reading.items_of(source, bar.values())
+        page = listing(self.request, source_reading.ITEMS_BY_NAME, found, lambda row: (row.name, row.pk), rows=ROWS)
+        rows = [
+            {
+                "item": item,
+                "state": STATES[item.import_state],
+                "kind": KINDS[item.kind],
+                "can_import": item.import_state in (source_reading.NEW, source_reading.UPDATE),
+                "details": {key: item.details[key] for key in ("endpoint", "folder") if item.details.get(key)},
+            }
+            for item in page.rows
+        ]
+        return {
+            "bar": bar,
+            "listing": page,
+            "rows": rows,
+            "counts": {key: (words, counts[key]) for key, words in STATES.items() if counts.get(key)},
+            "total": sum(counts.values()),
+            "scopes": Scope.choices,
+        }
+
+    def _imports(self, source: ThirdPartySource) -> dict[str, Any]:
+        found = source_reading.imports_from(source)
+        page = listing(self.request, source_reading.BUNDLES_NEWEST, found, lambda row: (row.created_at, row.pk))
+        return {"listing": page, "servers": source_reading.servers_from(source)}
+
+    def _syncs(self, source: ThirdPartySource) -> dict[str, Any]:
+        return {"jobs": source_reading.syncs_of(source, SYNCS_SHOWN), "shown": SYNCS_SHOWN}
+
+    def _audit(self, source: ThirdPartySource) -> dict[str, Any]:
+        wanted = AuditFilter(resource=f"ThirdPartySource/{source.name}")
+        found = audit_reading.read_page(wanted, self.request, rows=AUDIT_ROWS)
+        return {"entries": found.entries, "listing": page_of(self.request, found.entries, found.next_cursor)}
+
+
+class NewSource(ConsolePage):
+    resource = "third-party-sources"
+    title = "New third-party source"
+    template_name = "skills/source_form.html"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return self._form(SourceForm({"type": "git-repository", "syncMode": "manual"}))
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        form = SourceForm.posted(request.POST)
+        values = form.created()
+        if values is None:
+            return self._form(form, status=400)
+        try:
+            source_id = sources.create_source(values=values, actor=self.actor)
+        except DomainError as exc:
+            form.note(exc, request)
+            return self._form(form, status=exc.http_status)
+        messages.success(request, f"Source {values['name']} is saved. It is read once it has been approved.")
+        return HttpResponseRedirect(source_url(source_id))
+
+    def _form(self, form: SourceForm, status: int = 200) -> HttpResponse:
+        return self.render(
+            {"form": form, "sections": form.sections(), "cancel_url": reverse("admin:sources")}, status=status
+        )
+
+
+class EditSource(ConsolePage):
+    resource = "third-party-sources"
+    template_name = "skills/source_form.html"
+
+    def get(self, request: HttpRequest, source_id: UUID) -> HttpResponse:
+        source = source_reading.source_by_id(source_id)
+        return self._form(source, SourceForm.of(source), str(source.generation))
+
+    def post(self, request: HttpRequest, source_id: UUID) -> HttpResponse:
+        source = source_reading.source_by_id(source_id)
+        form = SourceForm.posted(request.POST)
+        seen = request.POST.get("generation", "")
+        changes = form.changes(source)
+        if changes is None:
+            return self._form(source, form, seen, status=400)
+        if not changes:
+            messages.info(request, "Nothing differs from what is there, so nothing was saved.")
+            return HttpResponseRedirect(source_url(source_id))
+        try:
+            sources.update_source(
+                source_id=source_id, changes=changes, precondition=same_generation(request), actor=self.actor
+            )
+        except DomainError as exc:
+            form.note(exc, request)
+            return self._form(source, form, seen, status=exc.http_status)
+        messages.success(request, f"Source {changes.get('name', source.name)} is saved.")
+        return HttpResponseRedirect(source_url(source_id))
+
+    def _form(self, source: ThirdPartySource, form: SourceForm, seen: str, status: int = 200) -> HttpResponse:
+        values = {
+            "title": f"Edit {source.name}",
+            "form": form,
+            "sections": form.sections(),
+            "generation": seen,
+            "is_approved": source.state != ThirdPartySource.State.PENDING_APPROVAL,
+            "cancel_url": source_url(source.pk),
+        }
+        return self.render(values, status=status)
+
+
+class SourceAction(ConsoleAction):
+    """Approve, sync now, import, delete."""
+
+    resource = "third-party-sources"
+
+    def act(self, *, source_id: UUID, action: str) -> str:
+        match action:
+            case "approve":
+                sources.approve_source(
+                    source_id=source_id, precondition=same_generation(self.request), actor=self.actor
+                )
+                messages.success(self.request, "The source is approved; it may be read now.")
+                return source_url(source_id)
+            case "sync":
+                syncing.start_sync(source_id=source_id, actor=self.actor)
+                return source_url(source_id)
+            case "import":
+                return self._import(source_id)
+            case "delete":
+                return self._delete(source_id)
+        raise InvalidError("There is no such action.")
+
+    def _import(self, source_id: UUID) -> str:
+        chosen = [found for text in self.request.POST.getlist("item")[:ROWS] if (found := parse_uuid(text))]
+        if not chosen:
+            raise InvalidError("Nothing was imported: no item is selected.")
+        scope = self.request.POST.get("scope", "")
+        if scope not in Scope.values:
+            raise InvalidError(fields={"scope": ["Is missing from the form; open the page again."]})
+        done, failed = 0, []
+        for item_id in chosen:
+            try:
+                sources.import_item(source_id=source_id, item_id=item_id, scope=scope, actor=self.actor)
+                done += 1
+            except DomainError as exc:
+                failed.append(sentence(exc))
+        if done:
+            word = "item is a draft now; it" if done == 1 else "items are drafts now; each"
+            messages.success(self.request, f"{done} {word} goes its way from here: scan and review, or grants.")
+        for why in failed[:FAILURES_TOLD]:
+            messages.error(self.request, f"Not imported: {why} (request {request_id(self.request)})")
+        if len(failed) > FAILURES_TOLD:
+            messages.error(self.request, f"{len(failed) - FAILURES_TOLD} more were not imported.")
+        return self.next_or(source_url(source_id))
+
+    def _delete(self, source_id: UUID) -> str:
+        name = source_reading.source_by_id(source_id).name
+        if self.request.POST.get("confirm", "").strip() != name:
+            raise InvalidError(f"Nothing was deleted: the name typed was not {name}.")
+        sources.delete_source(source_id=source_id, precondition=same_generation(self.request), actor=self.actor)
+        messages.success(self.request, f"Source {name} is deleted. What was imported from it stays.")
+        return reverse("admin:sources")
+
+    def back(self, *, source_id: UUID, action: str) -> str:
+        return self.next_or(source_url(source_id))
+
+
+class SourceByName(ConsolePage):
+    """Where links from the audit trail go, which knows names."""
+
+    resource = "third-party-sources"
+    http_method_names = ["get", "head"]
+
+    def get(self, request: HttpRequest, name: str) -> HttpResponse:
+        source = source_reading.source_named(name)
+        if source is None:
+            raise ThirdPartySourceNotFoundError(f"There is no third-party source named {name} any more.")
+        return HttpResponseRedirect(source_url(source.pk))
+
+
+def register() -> None:
+    """Called by `skills.admin`."""
+    site: Any = admin.site
+    site.add_page("sources/", SourceList.as_view(), "sources")
+    site.add_page("new-source/", NewSource.as_view(), "source_new")
+    site.add_page("sources/<uuid:source_id>/", SourcePage.as_view(), "source")
+    site.add_page("sources/<uuid:source_id>/edit/", EditSource.as_view(), "source_edit")
+    site.add_page("sources/<uuid:source_id>/do/<str:action>/", SourceAction.as_view(), "source_do")
+    site.add_page("source-named/<path:name>/", SourceByName.as_view(), "source_named")
+    site.add_object_page("ThirdPartySource", "admin:source_named")
+    site.add_navigation(
+        "Skills", "Sources", "travel_explore", "admin:sources", resource="third-party-sources", position=29
+    )
