@@ -226,6 +226,12 @@ def item_of(source: ThirdPartySource, item_id: UUID | None) -> SourceItem:
     return found
 
 
+def item_names(item_ids: list[UUID]) -> dict[UUID, str]:
+    """Name and version of items, for people."""
+    rows = SourceItem.objects.filter(pk__in=item_ids).values_list("pk", "name", "version")
+    return {pk: f"{name} {version}" for pk, name, version in rows}
+
+
 def content_of(item: SourceItem) -> bytes | None:
     """The content that the last sync found, if it is still the item's."""
     rows = SourceItem.objects.filter(pk=item.pk, digest=item.digest)

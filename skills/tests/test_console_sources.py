@@ -194,7 +194,7 @@ def test_selected_items_become_drafts_and_each_refusal_is_told(operator: Client,
     )
     told = answer.content.decode()
     assert "2 items are drafts now" in told
-    assert "There is a bundle taken 1.0.0 already" in told
+    assert "Not imported, taken 1.0.0: There is a bundle of that name and version already." in told
     assert set(SkillBundle.objects.filter(source_name="ours").values_list("name", "scope", "status")) == {
         ("one", "team", "draft"), ("two", "team", "draft"),
     }  # fmt: skip

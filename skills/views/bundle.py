@@ -23,7 +23,7 @@ from operations.audit_pages import AuditFilter
 from policies.models import Scope
 from policies.views.grant_rows import GrantRows
 from policies.views.groups import suggestions
-from skills import reading, rendering, rules, selectors
+from skills import reading, rendering, rules, selectors, source_reading
 from skills.api.serializers import PromotionBodySerializer, UpdateBundleSerializer
 from skills.errors import OciStoreNotConfiguredError, SkillBundleNotFoundError
 from skills.models import SkillBundle, SkillPromotion
@@ -95,6 +95,7 @@ class BundlePage(ConsolePage):
             "rendered": rendering.rendered(text) if text is not None and is_markdown else None,
             "is_text": text is not None,
             "is_markdown": is_markdown,
+            "is_from_source": bool(bundle.source_name) and source_reading.source_named(bundle.source_name) is not None,
         }
 
     def _source(self, bundle: SkillBundle) -> dict[str, Any]:

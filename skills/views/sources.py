@@ -353,17 +353,18 @@ class SourceAction(ConsoleAction):
         if scope not in Scope.values:
             raise InvalidError(fields={"scope": ["Is missing from the form; open the page again."]})
         done, failed = 0, []
+        names = source_reading.item_names(chosen)
         for item_id in chosen:
             try:
                 sources.import_item(source_id=source_id, item_id=item_id, scope=scope, actor=self.actor)
                 done += 1
             except DomainError as exc:
-                failed.append(sentence(exc))
+                failed.append(f"{names.get(item_id, item_id)}: {sentence(exc)}")
         if done:
             word = "item is a draft now; it" if done == 1 else "items are drafts now; each"
             messages.success(self.request, f"{done} {word} goes its way from here: scan and review, or grants.")
         for why in failed[:FAILURES_TOLD]:
-            messages.error(self.request, f"Not imported: {why} (request {request_id(self.request)})")
+            messages.error(self.request, f"Not imported, {why} (request {request_id(self.request)})")
         if len(failed) > FAILURES_TOLD:
             messages.error(self.request, f"{len(failed) - FAILURES_TOLD} more were not imported.")
         return self.next_or(source_url(source_id))
