@@ -83,7 +83,8 @@ class SyncReportSerializer(ResponseSerializer):
     changed = serializers.IntegerField()
     unchanged = serializers.IntegerField()
     gone = serializers.IntegerField()
-    failed = serializers.IntegerField(help_text="Listed, but cannot be imported.")
+    skipped = serializers.IntegerField(help_text="MCP servers that have no endpoint that could be called.")
+    failed = serializers.IntegerField(help_text="Skills that cannot be read.")
 
 
 class ImportedSerializer(ResponseSerializer):

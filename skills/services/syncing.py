@@ -34,7 +34,7 @@ BATCH = 100
 BATCH_BYTES = 16 * 1024 * 1024
 DUE_AT_ONCE = 50
 ADDED, CHANGED, UNCHANGED, GONE = "added", "changed", "unchanged", "gone"
-FAILED = JobItem.Outcome.FAILED.value
+SKIPPED, FAILED = JobItem.Outcome.SKIPPED.value, JobItem.Outcome.FAILED.value
 _State = ThirdPartySource.State
 _TOLD = ("kind", "name", "version", "digest", "description", "details", "content_type", "problem")
 
@@ -93,7 +93,7 @@ def run_sync(job: JobRun, params: dict[str, Any], actor: Actor) -> dict[str, Any
     """
     source = source_reading.source_by_id(UUID(params["sourceId"]))
     _check(source)
-    counts = dict.fromkeys((ADDED, CHANGED, UNCHANGED, GONE, FAILED), 0)
+    counts = dict.fromkeys((ADDED, CHANGED, UNCHANGED, GONE, SKIPPED, FAILED), 0)
     seen: set[str] = set()
     revision = ""
     try:
@@ -165,7 +165,10 @@ def _kept(source: ThirdPartySource, batch: list[Found], only_keys: frozenset[str
             if row.details != each.details:
                 SourceItem.objects.filter(pk=row.pk).update(details=each.details)
             outcome = UNCHANGED
-        told.append((each.upstream_id, FAILED if each.problem else outcome, each.problem))
+        if each.problem:
+            # A server without an endpoint is as its author wants it; a skill that cannot be read is not.
+            outcome = FAILED if each.kind == SourceItem.Kind.SKILL else SKIPPED
+        told.append((each.upstream_id, outcome, each.problem))
     SourceItem.objects.bulk_create(added)
     return told
 

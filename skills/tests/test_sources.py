@@ -346,7 +346,7 @@ def test_an_mcp_server_becomes_a_draft_and_a_later_version_another_one(
     server, _ = served
     server.answers = registry_of([entry("io.example/weather", "1.0.0"), entry("io.example/local", remotes=[])])
     source_id = make_source(api, type="mcp-registry", url=server.url)
-    assert sync(api, source_id) == {"added": 1, "failed": 1}
+    assert sync(api, source_id) == {"added": 1, "skipped": 1}
     assert refusal(take(api, source_id, "io.example/local")) == (409, "CONFLICT")
     made = take(api, source_id, "io.example/weather")
     assert made.status_code == 201, made.content

@@ -7,6 +7,7 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils import timezone
 from rest_framework import serializers
 
 from opencrane.api.params import parse_uuid
@@ -203,6 +204,7 @@ class SourcePage(ConsolePage):
             "is_manual": source.type == ThirdPartySource.Type.MANUAL_UPLOAD,
             "is_pending": source.state == ThirdPartySource.State.PENDING_APPROVAL,
             "is_scheduled": source_reading.is_scheduled(source),
+            "is_due": source.next_sync_at <= timezone.now(),
             "running": progress_values(job) if job else None,
             "tab": tab,
             "tabs": tabs,
