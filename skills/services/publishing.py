@@ -5,6 +5,7 @@ lost. The row keeps the content: what the store has is a copy for others, until 
 """
 
 import random
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -60,7 +61,7 @@ def push_bundle(*, bundle_id: UUID) -> str:
             is_final = not isinstance(exc, RegistryUnavailableError)
             note_failure(bundle, exc, is_final=is_final)
             return _OCI.FAILED if is_final else _OCI.PENDING
-        note_pushed(bundle, pushed, SYSTEM)
+        note_pushed([(bundle, pushed)], SYSTEM)
         had_failed = bundle.oci_attempts > 0
     if had_failed:
         _wake_others()
@@ -86,24 +87,35 @@ def artifact_for(bundle: SkillBundle) -> Artifact | None:
 
 
 @transaction.atomic(durable=True)
-def note_pushed(bundle: SkillBundle, pushed: Pushed, actor: Actor) -> None:
-    """Record that the store has a bundle; nothing, if the row has other content by now or says so already."""
-    row = SkillBundle.objects.select_for_update().filter(pk=bundle.pk, digest=bundle.digest).first()
-    if row is None:
-        return
-    is_news = row.oci_state != _OCI.PUSHED or row.oci_digest != pushed.digest
-    row.oci_state, row.oci_error, row.oci_attempts = _OCI.PUSHED, "", 0
-    row.oci_digest, row.oci_reference = pushed.digest, pushed.reference
-    row.oci_pushed_at = timezone.now() if is_news else row.oci_pushed_at
-    row.save(update_fields=["oci_state", "oci_error", "oci_attempts", "oci_digest", "oci_reference", "oci_pushed_at"])
-    if is_news:
-        audit.record(
-            action="skill_bundle.pushed",
-            resource=_resource(bundle),
-            message=f"Skill bundle {bundle} is in the OCI store.",
-            after={"reference": pushed.reference, "digest": bundle.digest},
-            actor=actor,
+def note_pushed(news: Sequence[tuple[SkillBundle, Pushed]], actor: Actor) -> None:
+    """Record that the store has these bundles; nothing where a row has other content by now or says so already."""
+    now = timezone.now()
+    changes = []
+    ids = sorted(bundle.pk for bundle, _ in news)
+    rows = {row.pk: row for row in SkillBundle.objects.select_for_update().filter(pk__in=ids).order_by("pk")}
+    for bundle, pushed in news:
+        row = rows.get(bundle.pk)
+        if row is None or row.digest != bundle.digest:
+            continue
+        if row.oci_state == _OCI.PUSHED and row.oci_reference == pushed.reference:
+            continue
+        SkillBundle.objects.filter(pk=row.pk).update(
+            oci_state=_OCI.PUSHED,
+            oci_error="",
+            oci_attempts=0,
+            oci_digest=pushed.digest,
+            oci_reference=pushed.reference,
+            oci_pushed_at=now,
         )
+        changes.append(
+            audit.Change(
+                action="skill_bundle.pushed",
+                resource=_resource(bundle),
+                message=f"Skill bundle {bundle} is in the OCI store.",
+                after={"reference": pushed.reference, "digest": bundle.digest},
+            )
+        )
+    audit.record_many(changes, actor=actor)
 
 
 def note_failure(bundle: SkillBundle, error: RegistryError, *, is_final: bool) -> None:

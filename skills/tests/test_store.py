@@ -218,8 +218,9 @@ def test_one_bad_bundle_never_stops_the_run_and_only_it_is_retried(
 
 @needs_registry
 def test_a_registry_that_is_stopped_during_backfill_is_waited_for(
-    registry: RealRegistry, transactional_db: None, no_worker: None
+    registry: RealRegistry, transactional_db: None, no_worker: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(backfill, "BATCH", 1)
     bundles = [make_bundle(f"s{number:02d}") for number in range(8)]
     job = backfill.start_backfill(actor=SYSTEM)
 
