@@ -3,6 +3,7 @@
 Handlers run in the followers' threads and only note what is so; all work is done by `workloads.reconcile`.
 """
 
+import sys
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
@@ -125,7 +126,7 @@ class Fleet:
         name = (metadata.get("labels") or {}).get(naming.TENANT_LABEL)
         if not name:
             return
-        key = (resource, metadata["namespace"], metadata["name"])
+        key = (resource, sys.intern(metadata["namespace"]), metadata["name"])
         with self.lock:
             seen = self.tenants.setdefault(name, Observed())
             known = seen.children.get(key)
@@ -159,7 +160,7 @@ class Fleet:
     def child_written(self, tenant: str, resource: Resource, live: KubeObject, fits: bytes) -> None:
         """Note the answer to a write of ours."""
         metadata = live["metadata"]
-        key = (resource, metadata["namespace"], metadata["name"])
+        key = (resource, sys.intern(metadata["namespace"]), metadata["name"])
         with self.lock:
             seen = self.tenants.setdefault(tenant, Observed())
             known = seen.children.get(key)

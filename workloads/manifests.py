@@ -189,7 +189,13 @@ def wanted_objects(
         CONFIG_MAPS: lambda: {"data": {CONFIG_FILE: config_text(tenant, defaults, egress)}},
         VOLUME_CLAIMS: lambda: {"spec": _claim(defaults)},
         NETWORK_POLICIES: lambda: {
-            "spec": network_spec(_selector(tenant), egress, defaults.port, defaults.platform_namespaces)
+            "spec": network_spec(
+                _selector(tenant),
+                egress,
+                defaults.port,
+                defaults.platform_namespaces,
+                is_closed=where.namespace != tenant["metadata"]["namespace"],
+            )
         },
         CILIUM_POLICIES: lambda: _cilium(tenant, egress),
         DEPLOYMENTS: lambda: {"spec": _deployment(tenant, where, config_text(tenant, defaults, egress), defaults)},

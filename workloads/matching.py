@@ -4,10 +4,9 @@ What the manifest does not name is others' business and stays. Where the server 
 stay too; every other list has to be the same.
 """
 
-import re
-from decimal import Decimal
 from typing import Any
 
+from cluster.quantities import parse_quantity
 from cluster.resources import CILIUM_POLICIES, INGRESSES, NETWORK_POLICIES, KubeObject, Resource
 
 # Keys of lists that the API server merges by key, tried in this order.
@@ -15,8 +14,6 @@ _KEYS = ("uid", "name", "mountPath", "containerPort")
 _QUANTITIES = frozenset({"requests", "limits", "sizeLimit"})
 # Nothing is filled in here by the server, and something that is added changes the meaning.
 _EXACT = frozenset({NETWORK_POLICIES, CILIUM_POLICIES, INGRESSES})
-_QUANTITY = re.compile(r"\+?(?P<number>\d+\.?\d*|\.\d+)(?P<suffix>[KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?\Z")
-_POWERS = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 
 
 def is_as_wanted(resource: Resource, wanted: KubeObject, live: KubeObject) -> bool:
@@ -60,21 +57,7 @@ def same_quantity(left: Any, right: Any) -> bool:
     """Whether two Kubernetes quantities are the same amount, however they are written."""
     if left == right:
         return True
-    first, second = quantity(left), quantity(right)
-    return first is not None and first == second
-
-
-def quantity(text: Any) -> Decimal | None:
-    """A Kubernetes quantity as a number; None for what is none.
-
-    https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
-    """
-    match = _QUANTITY.match(str(text))
-    if match is None:
-        return None
-    number, suffix = Decimal(match["number"]), match["suffix"] or ""
-    if suffix.endswith("i"):
-        return number * Decimal(1024) ** ("KMGTPE".index(suffix[0]) + 1)
-    if suffix in _POWERS:
-        return number.scaleb(_POWERS[suffix])
-    return number.scaleb(int(suffix[1:])) if suffix else number
+    try:
+        return parse_quantity(left) == parse_quantity(right)
+    except ValueError:
+        return False

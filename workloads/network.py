@@ -151,21 +151,35 @@ def _count(domains: tuple[str, ...]) -> str:
 
 
 def network_spec(
-    selector: Mapping[str, str], egress: Egress | None, port: int, platform_namespaces: Iterable[str]
+    selector: Mapping[str, str],
+    egress: Egress | None,
+    port: int,
+    platform_namespaces: Iterable[str],
+    *,
+    is_closed: bool = False,
 ) -> dict[str, Any]:
     """The NetworkPolicy of a tenant: nothing comes in but to the gateway; what goes out is as the policy says.
 
     Where egress is restricted, DNS and the platform's own namespaces stay reachable.
+
+    Args:
+        is_closed: whether the namespace lets nothing out by itself, as those of cluster tenants: there a tenant without
+            a policy is restricted, and one whose policy restricts nothing has to be let out.
     """
     spec: dict[str, Any] = {
         "podSelector": {"matchLabels": dict(selector)},
         "policyTypes": ["Ingress"],
         "ingress": [{"ports": [{"port": port, "protocol": "TCP"}]}],
     }
-    if egress is None or not egress.is_restricted:
+    is_open = egress is not None and not egress.is_restricted
+    if not is_closed and (egress is None or is_open):
         return spec
     spec["policyTypes"] = ["Ingress", "Egress"]
-    spec["egress"] = [{"ports": list(DNS_PORTS)}, *_platform(platform_namespaces), *map(_cidr_rule, egress.rules)]
+    if is_open:
+        spec["egress"] = [{}]
+        return spec
+    rules = egress.rules if egress is not None else ()
+    spec["egress"] = [{"ports": list(DNS_PORTS)}, *_platform(platform_namespaces), *map(_cidr_rule, rules)]
     return spec
 
 

@@ -50,7 +50,7 @@ def defaults() -> Defaults:
         ingress_class=settings.INGRESS_CLASS,
         ingress_tls_secret=settings.INGRESS_TLS_SECRET,
         control_plane_url=settings.CONTROL_PLANE_URL,
-        litellm_endpoint=settings.TENANT_LITELLM_ENDPOINT,
+        litellm_endpoint=settings.TENANT_LITELLM_ENDPOINT or settings.LITELLM_ENDPOINT,
         platform_namespaces=tuple(settings.PLATFORM_NAMESPACES),
         node_pool_label=settings.NODE_POOL_LABEL,
     )
@@ -86,17 +86,12 @@ class Operator:
         ]
         if not self._wait_for(first):
             return False
-        labels = naming.watched_labels(home)
-        children = [
-            self._follow(
-                resource, partial(fleet.child_changed, resource), partial(fleet.child_gone, resource), labels=labels
-            )
-            for resource in naming.CHILDREN
-            if resource is not CILIUM_POLICIES or fleet.has_cilium
-        ]
-        children.append(self._follow(PODS, fleet.pod_changed, fleet.pod_gone, labels=labels))
-        if not self._wait_for(children):
-            return False
+        # One after the other: a page of each at a time would be many in memory at once.
+        for resource in (*naming.CHILDREN, PODS):
+            if resource is CILIUM_POLICIES and not fleet.has_cilium:
+                continue
+            if not self._wait_for([self._follow_child(resource)]):
+                return False
         self._follow(EVENTS, fleet.event_seen, lambda *_: None, fields="type=Warning")
         with fleet.lock:
             fleet.is_complete = True
@@ -136,6 +131,15 @@ class Operator:
         self._thread(follower.run, f"follow-{resource.plural}")
         return follower
 
+    def _follow_child(self, resource: Resource) -> Follower:
+        fleet = self.fleet
+        labels = naming.watched_labels(fleet.home)
+        if resource is PODS:
+            return self._follow(resource, fleet.pod_changed, fleet.pod_gone, labels=labels)
+        return self._follow(
+            resource, partial(fleet.child_changed, resource), partial(fleet.child_gone, resource), labels=labels
+        )
+
     def _thread(self, target: Callable[[], None], name: str) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
         self._threads.append(thread)
@@ -155,13 +159,7 @@ class Operator:
             return
         is_new = found and not self.fleet.has_cilium and self.fleet.is_complete
         if is_new:
-            fleet = self.fleet
-            self._follow(
-                CILIUM_POLICIES,
-                partial(fleet.child_changed, CILIUM_POLICIES),
-                partial(fleet.child_gone, CILIUM_POLICIES),
-                labels=naming.watched_labels(fleet.home),
-            )
+            self._follow_child(CILIUM_POLICIES)
         self.fleet.cilium_found(is_there=found)
 
     def _keep_looking(self) -> None:

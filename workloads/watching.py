@@ -7,6 +7,7 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection
 
 import logging
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from cluster.resources import KubeObject, Resource
 
 log = logging.getLogger(__name__)
 
-PAGE = 500
+# Parsed, a page takes thirty times what it takes on the wire.
+PAGE = 200
 WATCH_SECONDS = 290
 IDLE_SECONDS = 330.0
 FIRST_DELAY = 0.2
@@ -96,7 +98,7 @@ class Follower:
             version = listed_at
             for obj in page:
                 metadata = obj["metadata"]
-                seen[metadata.get("namespace", ""), metadata["name"]] = metadata["uid"]
+                seen[_key(obj)] = metadata["uid"]
                 self._on_object(obj)
         gone = [(key, uid) for key, uid in self._known.items() if key not in seen]
         self._known = seen
@@ -125,11 +127,11 @@ class Follower:
             metadata = obj["metadata"]
             version = metadata["resourceVersion"]
             if kind == "DELETED":
-                key = (metadata.get("namespace", ""), metadata["name"])
+                key = _key(obj)
                 self._known.pop(key, None)
                 self._on_gone(*key, metadata["uid"])
             elif kind != "BOOKMARK":
-                self._known[metadata.get("namespace", ""), metadata["name"]] = metadata["uid"]
+                self._known[_key(obj)] = metadata["uid"]
                 self._on_object(obj)
             if self._stop.is_set():
                 break
@@ -137,3 +139,9 @@ class Follower:
             # A server that ends every stream at once must not be asked in a loop.
             self._stop.wait(FIRST_DELAY)
         return version
+
+
+def _key(obj: KubeObject) -> Key:
+    metadata = obj["metadata"]
+    # The namespaces are few and the objects many.
+    return sys.intern(metadata.get("namespace", "")), metadata["name"]

@@ -34,6 +34,7 @@ from cluster.resources import (
     Resource,
 )
 from cluster.tokens import request_token
+from tests.cluster.conftest import OwnCluster
 from tests.cluster.kube import Kubectl
 from tests.cluster.pods import make_namespace
 from workloads import lease, naming, watching
@@ -465,6 +466,25 @@ def test_looking_again_at_an_unchanged_fleet_writes_nothing(quiet_namespace: Kub
     eventually("all of them were looked at again", second.queue.is_idle)
     second.end()
     assert versions(*moving) == before
+
+
+def test_a_cluster_that_goes_away_and_comes_back_finds_the_operator_where_it_was(
+    own_cluster: OwnCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "WATCH_SECONDS", 5)
+    monkeypatch.setattr(watching, "MAX_DELAY", 0.5)
+    people = People()
+    operator = Operator(workers=1)
+    assert operator.start()
+    people.tenants.create("anna", SPEC | {"team": "red"})
+    people.there(SERVICES, "openclaw-anna")
+    own_cluster.kill()
+    own_cluster.start()
+    people.tenants.create("berta", SPEC | {"team": "red"})
+    people.there(SERVICES, "openclaw-berta")
+    people.delete(SERVICES, "openclaw-anna")
+    eventually("what was deleted meanwhile is back", lambda: people.live(SERVICES, "openclaw-anna"))
+    operator.end()
 
 
 def test_only_one_leads_and_the_other_follows_when_it_dies(

@@ -75,6 +75,13 @@ def test_default_deny_leaves_dns_and_the_platform() -> None:
     assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "opencrane-system"}
 
 
+def test_in_a_closed_namespace_nobody_gets_out_without_a_policy() -> None:
+    spec = network_spec(POD, None, 18789, ["opencrane-system"], is_closed=True)
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    assert [set(rule) for rule in spec["egress"]] == [{"ports"}, {"to"}], "DNS and the platform"
+    assert network_spec(POD, egress(), 18789, [], is_closed=True)["egress"] == [{}], "a policy that restricts nothing"
+
+
 def test_rules_allow_networks_by_port_and_protocol() -> None:
     rules = [
         {"cidr": "10.0.0.0/8", "ports": [443, 8443]},
