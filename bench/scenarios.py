@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from bench import access, awareness, machine, operator, queries, seed
+from bench import access, awareness, machine, operator, queries, seed, skills
 from bench.client import Answer, Samples, Target, ask, at_once, one_by_one, timed
 from bench.figures import Figure, Results, Wanted, figure, heading, row
 from cluster.client import cluster_client
@@ -139,6 +139,7 @@ class Bench:
             self.others_during_drift()
         awareness.measure(self)
         access.measure(self)
+        skills.measure(self)
         self.audit()
         self.console()
         self.results.memory["after"] = machine.memory_mib(self.pids, "web")

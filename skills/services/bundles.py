@@ -19,6 +19,7 @@ from policies.services.grants import delete_grants, replace_grants, resolve_gran
 from skills import rules, selectors
 from skills.errors import BundleImmutableError, ScanRequiredError, SkillBundleExistsError
 from skills.models import ScanFinding, SkillBundle, SkillPromotion
+from skills.scanning.findings import FAILING
 from skills.services import scanning
 
 Precondition = Callable[[int], None]
@@ -216,7 +217,7 @@ def _require_pass(bundle: SkillBundle) -> None:
         case SkillBundle.ScanStatus.UNAVAILABLE:
             why = "It has no content that could be scanned."
         case _:
-            counted = ", ".join(f"{count} {name}" for name, count in bundle.severities.items())
+            counted = ", ".join(f"{bundle.severities[name]} {name}" for name in FAILING if name in bundle.severities)
             why = bundle.scan_error or f"Its scan failed with findings: {counted}."
     raise ScanRequiredError(detail=why)
 

@@ -15,7 +15,7 @@ from opencrane.api.serializers import flatten_errors
 from opencrane.console.access import READ, may
 from opencrane.console.listing import page_of
 from opencrane.console.pages import ConsoleAction, ConsolePage, request_id, sentence
-from opencrane.console.values import differences
+from opencrane.console.values import Difference, differences
 from opencrane.console.writes import same_generation
 from opencrane.errors import DomainError, InvalidError
 from operations import audit_reading
@@ -28,7 +28,7 @@ from skills.api.serializers import PromotionBodySerializer, UpdateBundleSerializ
 from skills.errors import OciStoreNotConfiguredError, SkillBundleNotFoundError
 from skills.models import SkillBundle, SkillPromotion
 from skills.services import bundles, publishing, scanning
-from skills.views.chips import SEVERITY, STATUS, chips_of, size_of
+from skills.views.chips import SEVERITY, STATUS, chips_of, counted, size_of
 
 TABS = {
     "overview": "Overview",
@@ -195,7 +195,7 @@ class BundleDiff(ConsolePage):
                 "title": f"{old} and {new}",
                 "old": old,
                 "new": new,
-                "rows": differences(_compared_fields(old), _compared_fields(new)),
+                "rows": _different_fields(old, new),
                 "is_text": is_text,
                 "is_same": old.digest == new.digest,
                 "changes": changes,
@@ -205,20 +205,24 @@ class BundleDiff(ConsolePage):
         )
 
 
+def _different_fields(old: SkillBundle, new: SkillBundle) -> list[Difference]:
+    before, after = _compared_fields(old), _compared_fields(new)
+    names = [name for name in before if before[name] != after[name]]
+    return differences({name: before[name] for name in names}, {name: after[name] for name in names})
+
+
 def _compared_fields(bundle: SkillBundle) -> dict[str, Any]:
-    found = {
+    return {
         "name": bundle.name,
-        "description": bundle.description,
+        "description": bundle.description or None,
         "scope": bundle.scope,
         "tags": bundle.tags,
         "contentType": bundle.content_type,
         "contentSize": bundle.content_size,
         "digest": bundle.digest,
         "scanStatus": bundle.scan_status,
-        "findings": bundle.severities,
+        "findings": counted(bundle.severities) or None,
     }
-    before = {name: value for name, value in found.items() if value not in ("", None)}
-    return dict(before)
 
 
 class EditGrants(ConsolePage):

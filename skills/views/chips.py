@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from skills.models import SkillBundle
+from skills.scanning.findings import SEVERITIES
 
 Chip = tuple[str, str, str]
 STATUS: dict[str, Chip] = {
@@ -35,8 +36,8 @@ SEVERITY: dict[str, Chip] = {
 
 
 def counted(severities: Mapping[str, int]) -> str:
-    """`2 critical, 1 low`; empty for none."""
-    return ", ".join(f"{count} {name}" for name, count in severities.items())
+    """`2 critical, 1 low`, the worst first; empty for none."""
+    return ", ".join(f"{severities[name]} {name}" for name in SEVERITIES if name in severities)
 
 
 def chips_of(bundle: SkillBundle) -> dict[str, Any]:

@@ -31,7 +31,7 @@ SECTIONS = (
         ),
     ),
 )
-CONTENT = FormField("content", "Content", "object", "SKILL.md with its front matter. Or choose a file below.")
+CONTENT = FormField("content", "Content", "object", "SKILL.md with its front matter, or a zip or tar.gz with one.")
 _FIELDS = {each.name: each for section in SECTIONS for each in section.fields}
 _COLUMNS = {"sourceName": "source_name", "contentType": "content_type"}
 
