@@ -18,6 +18,9 @@ from markdown_it.token import Token
 
 # What is longer is shown in parts, or to be downloaded.
 RENDERED_MAX, DIFF_MAX_LINES = 64 * 1024, 3000
+# How often a mark may come: for each of these the parser looks through the rest of the text, so that 64 kB of nothing
+# but `[` would keep a thread for half a minute.
+_MOST = {"\n": 2000, "[": 600, "*": 6000, "_": 6000, "~": 6000, "<": 6000, "|": 12_000}
 WHOLE_MAX_LINES, CONTEXT_LINES, LINE_MAX = 1500, 3, 400
 _HIDDEN = re.compile(
     "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
@@ -70,8 +73,8 @@ class Rendered:
 
 
 def rendered(text: str) -> Rendered | None:
-    """Markdown as HTML; None when it is too long to be worth it."""
-    if len(text) > RENDERED_MAX:
+    """Markdown as HTML; None when it is too long, or would take too long."""
+    if len(text) > RENDERED_MAX or any(text.count(mark) > most for mark, most in _MOST.items()):
         return None
     match = _FRONT.match(text)
     front, body = (match["yaml"], text[match.end() :]) if match else ("", text)

@@ -102,6 +102,13 @@ def test_findings_lead_to_their_lines(admin: Client) -> None:
     assert "it is no text" in text_of(admin, url_of(archive, "?tab=source"))
 
 
+@pytest.mark.parametrize("text", ["[" * 60_000, "* a\n" * 15_000, "*a_" * 20_000, "x" * 70_000])
+def test_what_would_take_the_page_long_is_not_rendered(admin: Client, text: str) -> None:
+    page = text_of(admin, url_of(make_bundle(content=text.encode())))
+    assert "too intricate, to be shown as a page" in page
+    assert 'data-testid="rendered"' not in page
+
+
 def test_viewers_see_all_of_it_and_may_post_nothing(viewer: Client) -> None:
     bundle = make_bundle(status="review")
     make_grant(make_tenant("anna"), str(bundle.pk), payload_type="skill-bundle")
