@@ -63,7 +63,7 @@ def _applied(number: int) -> Tenant:
         "observedGeneration": row.resource_generation,
     }
     row.status_revision = 1
-    for column, value in TENANT.projected({"status": row.status}).items():
+    for column, value in TENANT.projected({"metadata": {"name": row.name}, "status": row.status}).items():
         setattr(row, column, value)
     return row
 
