@@ -233,6 +233,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 10.0,
         "options": {"expires": 10},
     },
+    "operations.sweep_dns": {"task": "operations.sweep_dns", "schedule": 10.0, "options": {"expires": 10}},
     "operations.sample_server": {"task": "operations.sample_server", "schedule": 60.0, "options": {"expires": 60}},
     "operations.purge_old": {"task": "operations.purge_old", "schedule": 3600.0, "options": {"expires": 3600}},
 }
@@ -419,6 +420,12 @@ REPAIR_WAIT_SECONDS = env.integer("OPENCRANE_REPAIR_WAIT_SECONDS", 10, minimum=0
 # Makes clusters for the tier dedicatedCluster; without it the tier is not available.
 CLUSTER_PROVISIONER_URL = env.url("CLUSTER_PROVISIONER_URL")
 CLUSTER_PROVISIONER_TOKEN = env.secret("CLUSTER_PROVISIONER_TOKEN")
+
+# --- Platform DNS --------------------------------------------------------------------------------------------------
+
+PLATFORM_DNS_ISSUER_KIND = env.choice("PLATFORM_DNS_ISSUER_KIND", "ClusterIssuer", ["ClusterIssuer", "Issuer"])
+# Where cert-manager runs, and looks for the Secrets of a ClusterIssuer.
+CERT_MANAGER_NAMESPACE = env.text("CERT_MANAGER_NAMESPACE", "cert-manager")
 
 # --- Metrics -------------------------------------------------------------------------------------------------------
 

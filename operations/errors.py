@@ -1,6 +1,6 @@
 """What operations refuses."""
 
-from opencrane.errors import ConflictError, NotFoundError
+from opencrane.errors import ConflictError, DomainError, NotFoundError
 
 
 class JobNotFoundError(NotFoundError):
@@ -39,3 +39,10 @@ class WebhookExistsError(ConflictError):
 
 class DeliveryNotFoundError(NotFoundError):
     default_message = "The webhook has no such delivery."
+
+
+class DnsProviderMisconfiguredError(DomainError):
+    """The provider needs something else than what was given."""
+
+    code, http_status = "DNS_PROVIDER_MISCONFIGURED", 422
+    default_message = "The DNS provider is not configured completely."

@@ -396,3 +396,36 @@ class DriftAlert(models.Model):
 
     def __str__(self) -> str:
         return "above" if self.is_above else "below"
+
+
+class DnsRequest(models.Model):
+    """What somebody last asked platform DNS to be, for one issuer; the issuer in the cluster is the truth.
+
+    A worker brings the cluster there. The API token waits here, sealed, until it stands in its Secret. How the newest
+    generation ended is in `outcome`: empty while it is under way, `applied`, or the code of the refusal.
+    """
+
+    kind = models.CharField(max_length=20)
+    name = models.CharField(max_length=253, db_collation="C")
+    provider = models.CharField(max_length=63)
+    zone = models.CharField(max_length=253)
+    email = models.CharField(max_length=254)
+    server = models.CharField(max_length=2048)
+    solver_config = ValueField(null=True)
+    api_token = EncryptedTextField(blank=True, default="")
+    # The provider whose Secret has been written.
+    secret_of = models.CharField(max_length=63, blank=True, default="")
+    generation = models.PositiveBigIntegerField(default=1)
+    observed_generation = models.PositiveBigIntegerField(default=0)
+    outcome = models.CharField(max_length=40, blank=True, default="")
+    message = models.TextField(blank=True, default="")
+    attempts = models.PositiveIntegerField(default=0)
+    not_before = models.DateTimeField(db_default=Now())
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(name="dns_request_once", fields=["kind", "name"])]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"

@@ -18,6 +18,7 @@ from operations.models import (
     AuditSeal,
     AuditVerification,
     Delivery,
+    DnsRequest,
     DriftAlert,
     DriftSample,
     Job,
@@ -337,3 +338,17 @@ def drift_alert() -> DriftAlert:
 def newest_drift_samples(kind: str, limit: int) -> list[DriftSample]:
     """The last evaluations of a kind, newest first."""
     return list(DriftSample.objects.filter(kind=kind).order_by("-at")[:limit])
+
+
+# -- platform DNS -----------------------------------------------------------------------------------------------------
+
+
+def dns_due() -> list[int]:
+    """Requests to platform DNS that no worker has finished, where it is time to try."""
+    due = DnsRequest.objects.filter(observed_generation__lt=F("generation"), not_before__lt=Now() - ON_ITS_WAY)
+    return list(due.values_list("pk", flat=True))
+
+
+def dns_request(kind: str, name: str) -> DnsRequest | None:
+    """What was last asked for, for one issuer."""
+    return DnsRequest.objects.filter(kind=kind, name=name, generation__gt=0).first()

@@ -7,7 +7,7 @@ from celery import shared_task
 from operations import audit_export, sealing, selectors
 from operations import driftchecks as _driftchecks  # noqa: F401  (registers its runner)
 from operations import repairs as _repairs  # noqa: F401  (registers its runner)
-from operations.services import deliveries, drift_metrics, jobs, server_metrics, webhooks
+from operations.services import deliveries, drift_metrics, jobs, platform_dns, server_metrics, webhooks
 
 
 @shared_task(name="operations.run_job", soft_time_limit=5 * 3600, time_limit=5 * 3600 + 300)
@@ -63,3 +63,15 @@ def seal_audit() -> None:
 def check_audit() -> None:
     """Every 5 min: check a part of the sealed audit trail, all of it in turn."""
     sealing.check_some()
+
+
+@shared_task(name="operations.apply_dns", soft_time_limit=50, time_limit=60)
+def apply_dns(row_id: str) -> None:
+    platform_dns.apply_dns(row_id=int(row_id))
+
+
+@shared_task(name="operations.sweep_dns", soft_time_limit=30, time_limit=45)
+def sweep_dns() -> None:
+    """Every 10 s: wake a worker for what platform DNS was asked to be and is not yet."""
+    for row_id in selectors.dns_due():
+        apply_dns.apply_async(args=(str(row_id),), expires=10)

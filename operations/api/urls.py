@@ -3,6 +3,7 @@
 from django.urls import path
 
 from operations.api.metrics import MetricsViewSet
+from operations.api.platform_dns import PlatformDnsViewSet
 from operations.api.viewsets import AuditViewSet, JobFileViewSet, JobViewSet
 from operations.api.webhooks import WebhookViewSet
 
@@ -14,6 +15,7 @@ urlpatterns = [
     path("jobs/<str:id>/file", JobFileViewSet.as_view({"get": "show"})),
     path("jobs/<str:id>/cancel", JobViewSet.as_view({"post": "cancel"})),
     path("jobs/<str:id>/retry", JobViewSet.as_view({"post": "retry"})),
+    path("platform/dns", PlatformDnsViewSet.as_view({"get": "show", "put": "configure"})),
     path("metrics/server", MetricsViewSet.as_view({"get": "server"})),
     path("metrics/server/history", MetricsViewSet.as_view({"get": "server_history"})),
     path("metrics/projection-drift", MetricsViewSet.as_view({"get": "projection_drift"})),
