@@ -77,6 +77,8 @@ def configure_logging(*, level: str, log_format: str) -> None:
         "django.request": "CRITICAL",
         "django.server": "WARNING",
         "django.db.backends": "INFO",
+        # At DEBUG it writes down whole contexts of pages.
+        "django.template": "INFO",
         "django.security.csrf": "ERROR",
         "kubernetes": "WARNING",
         "urllib3": "WARNING",

@@ -5,6 +5,7 @@ lone surrogates through to PostgreSQL, which then refuses them with a 500. Here 
 """
 
 import json
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,11 +19,17 @@ BODY_LIMIT = 1024 * 1024
 DRAIN_LIMIT = 32 * 1024 * 1024
 MAX_DEPTH = 64
 _CHUNK = 64 * 1024
+# A body that trickles in holds one of a few threads.
+BODY_SECONDS = 30.0
 _INT64 = range(-(2**63), 2**63)
 
 
 class PayloadTooLargeError(DomainError):
     code, http_status, default_message = "PAYLOAD_TOO_LARGE", 413, "The request body is too large."
+
+
+class RequestTimeoutError(DomainError):
+    code, http_status, default_message = "REQUEST_TIMEOUT", 408, "The request body took too long to arrive."
 
 
 class UnsupportedMediaTypeError(DomainError):
@@ -111,6 +118,7 @@ def _chunks(request: HttpRequest, declared: int | None) -> Iterable[bytes]:
         return
     request._read_started = True  # type: ignore[attr-defined]
     taken: int = getattr(request, "_opencrane_taken", 0)
+    deadline = time.monotonic() + BODY_SECONDS
     try:
         while declared is None or taken < declared:
             chunk = stream.read(_CHUNK if declared is None else min(_CHUNK, declared - taken))
@@ -119,6 +127,8 @@ def _chunks(request: HttpRequest, declared: int | None) -> Iterable[bytes]:
             taken += len(chunk)
             request._opencrane_taken = taken  # type: ignore[attr-defined]
             yield chunk
+            if time.monotonic() > deadline:
+                raise RequestTimeoutError(detail=f"At most {BODY_SECONDS:.0f} s.", headers={"Connection": "close"})
     except OSError as exc:
         raise MalformedBodyError(detail="The connection ended before the body did.") from exc
 

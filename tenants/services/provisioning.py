@@ -26,6 +26,7 @@ from cluster.locks import object_lock
 from cluster.resources import CLUSTER_TENANTS, NAMESPACES, ROW_ID, KubeObject, Resource
 from opencrane import secretrefs
 from opencrane.actor import SYSTEM
+from opencrane.outbound import guarded_client
 from operations.services import audit
 from tenants import cluster_manifests as manifests
 from tenants.models import ClusterTenant, Deprovisioning
@@ -170,7 +171,7 @@ def _ask(body: dict[str, Any]) -> dict[str, Any]:
         raise ProvisionFailedError("No external provisioner is configured: CLUSTER_PROVISIONER_URL is not set.")
     token = settings.CLUSTER_PROVISIONER_TOKEN
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with httpx.Client(timeout=PROVISIONER_TIMEOUT_SECONDS, follow_redirects=False) as client:
+    with guarded_client(settings.OUTBOUND_ALLOW, timeout_seconds=PROVISIONER_TIMEOUT_SECONDS) as client:
         response = client.post(settings.CLUSTER_PROVISIONER_URL, json=body, headers=headers)
     if response.status_code >= 500 or response.status_code == 429:
         raise httpx.ReadError(f"The provisioner answered {response.status_code}.")

@@ -17,6 +17,7 @@ from django.utils import timezone
 from cluster.client import cluster_client
 from cluster.resources import CLUSTER_TENANTS, NAMESPACES, KubeObject
 from conftest import ApiClient
+from opencrane.addresses import parse_networks
 from operations.models import AuditEntry
 from tenants.cluster_manifests import INSTALLATION
 from tenants.models import ClusterTenant, Deprovisioning
@@ -361,6 +362,7 @@ class Provisioner:
 def provisioner(settings: Any) -> Iterator[Provisioner]:
     stub = Provisioner()
     settings.CLUSTER_PROVISIONER_URL, settings.CLUSTER_PROVISIONER_TOKEN = stub.url, "a token for it"
+    settings.OUTBOUND_ALLOW = parse_networks(["127.0.0.0/8"])
     yield stub
     stub.close()
 
