@@ -69,12 +69,15 @@ def plant(settings: Any) -> dict[str, str]:
     """Put a secret of its own into everything that takes one. Returns them all, by what they are."""
     static = canary("static")
     settings.API_TOKEN = static
-    for name in ("CLUSTER_PROVISIONER_TOKEN", "DRIFT_WEBHOOK_SECRET", "SKILL_OCI_PASSWORD"):
+    for name in ("CLUSTER_PROVISIONER_TOKEN", "DRIFT_WEBHOOK_SECRET", "SKILL_OCI_PASSWORD", "OIDC_RP_CLIENT_SECRET"):
         setattr(settings, name, canary(name.lower()))
+    # Nobody listens there: signing in fails, and says so.
+    settings.OIDC_ISSUER, settings.OIDC_RP_CLIENT_ID = "http://127.0.0.1:9", "opencrane"
     found = {
         "the static token": static,
         "the provisioner's token": settings.CLUSTER_PROVISIONER_TOKEN,
         "the drift webhook's secret": settings.DRIFT_WEBHOOK_SECRET,
+        "the OpenID client's secret": settings.OIDC_RP_CLIENT_SECRET,
         "the OCI store's password": settings.SKILL_OCI_PASSWORD,
         "the secret key": settings.SECRET_KEY,
         "an encryption key": base64.urlsafe_b64encode(settings.ENCRYPTION_KEYS[0]).decode().rstrip("="),
@@ -84,6 +87,13 @@ def plant(settings: Any) -> dict[str, str]:
     api = ApiClient(static)
     found["an access token"] = issue(Role.OPERATOR, name="planted")
     assert ApiClient(found["an access token"]).get("/tenants").status_code == 200
+
+    token = api.post("/access-tokens", {"name": "planted by the API", "role": "viewer"})
+    assert token.status_code == 201, token.content
+    found["an access token of the API"] = token.json()["plainTextToken"]
+    device = ApiClient().post("/auth/device")
+    assert device.status_code in {200, 201}, device.content
+    found["a device code"] = device.json()["deviceCode"]
 
     found["a password"] = canary("password")
     User.objects.create_user("eva", "eva@example.com", found["a password"], role=Role.ADMIN)
