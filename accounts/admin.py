@@ -11,6 +11,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from accounts.models import User
 from accounts.services import people
+from accounts.views import tokens
 from opencrane.api.identity import actor_of
 from opencrane.console.access import READ, WRITE, may
 
@@ -27,19 +28,42 @@ class PersonAdmin(UserAdmin[User], ModelAdmin):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
-    list_display = ("username", "email", "role", "is_active", "last_login")
+    list_display = (
+        "username",
+        "email",
+        "full_name",
+        "role",
+        "role_comes_from",
+        "signs_in_by",
+        "is_active",
+        "last_login",
+    )
     list_filter = ("role", "is_active")
     search_fields = ("username", "email", "first_name", "last_name")
     ordering = ("username",)
     filter_horizontal: ClassVar[tuple[str, ...]] = ()
     actions = None
-    readonly_fields = ("last_login", "date_joined")
+    readonly_fields = ("last_login", "date_joined", "signs_in_by", "oidc_issuer", "oidc_subject")
     fieldsets = (
         (None, {"fields": ("username", "password", "email", "first_name", "last_name")}),
-        ("Access", {"fields": ("role", "is_active")}),
-        ("Dates", {"fields": ("last_login", "date_joined")}),
+        ("Access", {"fields": ("role", "role_pinned", "is_active")}),
+        ("Sign-in", {"fields": ("signs_in_by", "oidc_issuer", "oidc_subject", "last_login", "date_joined")}),
     )
     add_fieldsets = ((None, {"fields": ("username", "email", "role", "usable_password", "password1", "password2")}),)
+
+    @admin.display(description="Name")
+    def full_name(self, person: User) -> str:
+        return person.get_full_name()
+
+    @admin.display(description="Role comes from")
+    def role_comes_from(self, person: User) -> str:
+        return "groups and address" if person.oidc_subject and not person.role_pinned else "an administrator"
+
+    @admin.display(description="Signs in by")
+    def signs_in_by(self, person: User) -> str:
+        if person.oidc_subject:
+            return "OpenID Connect"
+        return "password" if person.has_usable_password() else "OpenID Connect, not yet"
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return may(request.user, VIEWING, READ)
@@ -58,10 +82,13 @@ class PersonAdmin(UserAdmin[User], ModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # Nobody takes away their own role, so that an administrator always remains.
-        own = ("role", "is_active") if obj is not None and obj.pk == request.user.pk else ()
+        own = ("role", "role_pinned", "is_active") if obj is not None and obj.pk == request.user.pk else ()
         return (*super().get_readonly_fields(request, obj), *own)
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        # A role that somebody chose is meant to stay, unless they say otherwise in the same form.
+        if "role_pinned" not in form.changed_data and (not change or "role" in form.changed_data):
+            obj.role_pinned = True
         people.save_user(user=obj, actor=actor_of(request))
 
     # The audit trail has it already; Django's own log is not shown anywhere.
@@ -75,5 +102,6 @@ class PersonAdmin(UserAdmin[User], ModelAdmin):
 
 _site: Any = admin.site
 _site.add_navigation(
-    "Administration", "Accounts", "person", "admin:accounts_user_changelist", resource=VIEWING, position=90
+    "Administration", "People", "person", "admin:accounts_user_changelist", resource=VIEWING, position=90
 )
+tokens.register()

@@ -32,6 +32,12 @@ def tokens_visible_to(*, role: str, user_id: int | None, name: str) -> QuerySet[
     return AccessToken.objects.filter(created_by=None, created_by_name=name, role__in=within)
 
 
+def tokens_of_person(user: Any) -> QuerySet[AccessToken]:
+    """`tokens_visible_to` for somebody who is signed in to the console, where superusers may everything."""
+    role = Role.ADMIN if user.is_superuser else user.role
+    return tokens_visible_to(role=role, user_id=user.pk, name=user.get_username())
+
+
 def tokens_matching(tokens: QuerySet[AccessToken], filters: dict[str, str]) -> QuerySet[AccessToken]:
     """Those that fit every filter given: `q`, `role`, `status`; without a status, those that are not revoked."""
     now = timezone.now()

@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
+from django.conf import settings
+from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponsePermanentRedirect
 from django.urls import NoReverseMatch, Resolver404, URLPattern, URLResolver, path, resolve, reverse
@@ -13,6 +16,7 @@ from unfold.sites import UnfoldAdminSite
 from opencrane.console.access import READ, may
 
 RESOURCE = "console"
+OIDC_LOGIN = "/api/v1/auth/login"
 
 
 class SignInForm(AuthenticationForm):
@@ -47,10 +51,19 @@ class ConsoleSite(UnfoldAdminSite):
     def __init__(self, name: str = "admin") -> None:
         super().__init__(name)
         self.login_form = SignInForm
+        self.login_template = "console/login.html"
         self._routes: list[tuple[str, Any, str]] = []
         self._navigation: list[NavigationItem] = []
         self._objects: dict[str, str] = {}
         self._home: Callable[..., HttpResponseBase] | None = None
+
+    # -- signing in ---------------------------------------------------------------------------------------------------
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """The login page; with a way to the OpenID provider, when there is one, and from there to where one wanted."""
+        wanted = request.POST.get(REDIRECT_FIELD_NAME) or request.GET.get(REDIRECT_FIELD_NAME) or reverse("admin:index")
+        oidc_url = f"{OIDC_LOGIN}?{urlencode({'returnTo': wanted})}" if settings.OIDC_ISSUER else ""
+        return super().login(request, {"oidc_url": oidc_url, **(extra_context or {})})
 
     # -- registering --------------------------------------------------------------------------------------------------
 

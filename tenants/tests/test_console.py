@@ -220,7 +220,7 @@ def test_an_empty_list_teaches(admin: Client) -> None:
 @pytest.mark.parametrize(
     ("path", "limit"),
     [
-        ("/admin/", 9),
+        ("/admin/", 10),
         ("/admin/tenants/", 5),
         ("/admin/tenants/t0001/", 5),
         ("/admin/tenants/t0001/?tab=spec", 4),

@@ -7,6 +7,8 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
+from accounts.models import AccessToken
+from accounts.selectors import tokens_expiring, tokens_of_person
 from opencrane.console.access import READ, may
 from opencrane.console.listing import COUNT_CAP, as_count, capped_count
 from opencrane.console.pages import ConsolePage
@@ -22,6 +24,7 @@ from tenants.views.listing import SYNC_LABELS
 FAILING_SHOWN = 6
 JOBS_SHOWN = 5
 AUDIT_SHOWN = 8
+EXPIRING_SHOWN = 5
 
 
 class Dashboard(ConsolePage):
@@ -55,9 +58,16 @@ class Dashboard(ConsolePage):
                 "cluster": operations.cluster_health(),
                 "jobs": [{"job": job, "label": job_label(job)} for job in jobs],
                 "entries": entries,
+                "expiring": self._expiring_tokens(),
                 "api_url": request.build_absolute_uri("/api/v1"),
             }
         )
+
+    def _expiring_tokens(self) -> list[AccessToken]:
+        """Tokens that end soon, of those that this person may see."""
+        if not may(self.request.user, "access-tokens", READ):
+            return []
+        return tokens_expiring(tokens_of_person(self.request.user), EXPIRING_SHOWN)
 
 
 def register() -> None:
