@@ -80,6 +80,7 @@ def configure_logging(*, level: str, log_format: str) -> None:
         # At DEBUG it writes down whole contexts of pages.
         "django.template": "INFO",
         "django.security.csrf": "ERROR",
+        "axes": "WARNING",
         "kubernetes": "WARNING",
         "urllib3": "WARNING",
         "httpx": "WARNING",
