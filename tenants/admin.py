@@ -1,6 +1,6 @@
 """Registers the tenants' console pages with the admin site."""
 
-from tenants.views import dashboard, detail, editing, fleet, listing
+from tenants.views import dashboard, detail, editing, fleet, listing, retained
 
-for _pages in (dashboard, fleet, listing, editing, detail):
+for _pages in (dashboard, fleet, listing, retained, editing, detail):
     _pages.register()

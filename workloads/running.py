@@ -34,6 +34,7 @@ from workloads.watching import Follower
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
+LISTED_TOGETHER = 3
 CILIUM_SECONDS = 300.0
 HEARTBEAT_SECONDS = 10.0
 
@@ -86,11 +87,11 @@ class Operator:
         ]
         if not self._wait_for(first):
             return False
-        # One after the other: a page of each at a time would be many in memory at once.
-        for resource in (*naming.CHILDREN, PODS):
-            if resource is CILIUM_POLICIES and not fleet.has_cilium:
-                continue
-            if not self._wait_for([self._follow_child(resource)]):
+        resources = [each for each in (*naming.CHILDREN, PODS) if each is not CILIUM_POLICIES or fleet.has_cilium]
+        # A few at a time: a page of each kind would be many in memory at once.
+        for start in range(0, len(resources), LISTED_TOGETHER):
+            together = [self._follow_child(each) for each in resources[start : start + LISTED_TOGETHER]]
+            if not self._wait_for(together):
                 return False
         self._follow(EVENTS, fleet.event_seen, lambda *_: None, fields="type=Warning")
         with fleet.lock:

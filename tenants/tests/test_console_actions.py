@@ -14,7 +14,7 @@ from opencrane.actor import SYSTEM
 from operations.models import AuditEntry, Job
 from operations.services.bulk import start_bulk
 from tenants import selectors
-from tenants.models import Tenant
+from tenants.models import RetainedData, Tenant
 from tenants.services import lifecycle
 from tenants.services.bulk import TENANTS as TENANTS_IN_BULK
 from tenants.views.forms import TenantForm
@@ -207,3 +207,39 @@ def test_the_demo_company_is_made_once(capsys: Any) -> None:
     call_command("demo")
     assert Tenant.objects.count() == count
     assert "0 are new" in capsys.readouterr().out
+
+
+# -- what deleted tenants have left -----------------------------------------------------------------------------------
+
+
+def left(name: str = "anna") -> RetainedData:
+    return RetainedData.objects.create(tenant=name, data_uid=f"uid-of-{name}", namespace=cluster_client().namespace)
+
+
+def test_retained_data_is_listed_found_and_deleted_by_typing_the_name(admin: Client) -> None:
+    def text(query: str = "") -> str:
+        return told(admin.get(f"/admin/retained-data/{query}"))
+
+    assert "Nothing is left behind" in text()
+    anna, _ = left(), left("berta")
+    assert "openclaw-anna-data-uid-of-anna" in text()
+    assert "2 deleted tenants" in text()
+    assert "openclaw-anna" not in text("?q=berta")
+    url = f"/admin/retained-data/{anna.pk}/delete/"
+    assert "Nothing was deleted" in told(admin.post(url, {"tenant": "anna", "confirm": "berta"}, follow=True))
+    assert RetainedData.objects.count() == 2
+    admin.post(url, {"tenant": "anna", "confirm": "anna"})
+    assert [each.tenant for each in RetainedData.objects.all()] == ["berta"]
+
+
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.OPERATOR])
+def test_the_form_offers_an_administrator_the_data_of_an_old_name(role: Role) -> None:
+    left()
+    client = signed_in(role)
+    values = form(name="anna", displayName="Anna", email="anna@example.com")
+    answer = client.post("/admin/new-tenant/", values)
+    assert answer.status_code == 409
+    assert "has left data" in told(answer)
+    assert ("adopt_retained" in told(answer)) == (role == Role.ADMIN)
+    client.post("/admin/new-tenant/", values | {"adopt_retained": "yes"})
+    assert Tenant.objects.filter(name="anna", data_uid="uid-of-anna").exists() == (role == Role.ADMIN)

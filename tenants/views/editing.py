@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from rest_framework import serializers
 
+from accounts.models import Role
 from opencrane.api.serializers import flatten_errors
 from opencrane.console.pages import ConsolePage, request_id, sentence
 from opencrane.console.values import differences
@@ -14,6 +15,7 @@ from opencrane.console.writes import same_generation, settle
 from opencrane.errors import DomainError
 from tenants import selectors
 from tenants.api.serializers import DatasetsSerializer
+from tenants.errors import RetainedDataError
 from tenants.models import Tenant
 from tenants.services import datasets, lifecycle
 from tenants.services.kind import TENANT
@@ -45,17 +47,22 @@ class NewTenant(ConsolePage):
         if values is None:
             return self._form(form, status=400)
         name = values.pop("name")
+        adopts = request.POST.get("adopt_retained") == "yes" and self._may_adopt
         try:
-            write = lifecycle.create_tenant(name=name, values=values, actor=self.actor)
+            write = lifecycle.create_tenant(name=name, values=values, adopt_retained=adopts, actor=self.actor)
             settle(request, write, f"Tenant {name} is in the cluster.")
         except DomainError as exc:
-            return self._form(noted(form, exc, request), status=exc.http_status)
+            offers = exc.code == RetainedDataError.code and self._may_adopt
+            return self._form(noted(form, exc, request), status=exc.http_status, offers_data=offers)
         return HttpResponseRedirect(tenant_url(name))
 
-    def _form(self, form: TenantForm, status: int = 200) -> HttpResponse:
-        return self.render(
-            {"form": form, "sections": form.sections(), "cancel_url": reverse("admin:tenants")}, status=status
-        )
+    @property
+    def _may_adopt(self) -> bool:
+        return getattr(self.request.user, "role", "") == Role.ADMIN
+
+    def _form(self, form: TenantForm, status: int = 200, *, offers_data: bool = False) -> HttpResponse:
+        values = {"form": form, "sections": form.sections(), "cancel_url": reverse("admin:tenants")}
+        return self.render(values | {"offers_data": offers_data}, status=status)
 
 
 class EditTenant(ConsolePage):
