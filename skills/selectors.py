@@ -19,48 +19,53 @@ from skills.models import SkillBundle
 Bundles: TypeAlias = QuerySet[SkillBundle]
 NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="skill bundles")
 
-_TIME = """to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-# Grants and promotions are gathered once for the whole page and then joined, as the MCP servers' are.
+# A cast and row_to_json take two thirds of the time of to_char and json_build_object; see tenants/selectors.py.
+_TIME = "replace(({column} AT TIME ZONE 'UTC')::text, ' ', 'T') || 'Z'"
+# What most bundles have nothing to say about is pasted in as text.
+_SCAN = f"""'"scan":{{{{"at":' || coalesce('"' || {_TIME.format(column="b.scanned_at")} || '"', 'null') || ',"error":'
+    || CASE WHEN b.scan_error = '' THEN 'null' ELSE to_json(b.scan_error)::text END || ',"severities":'
+    || b.severities::text || '}}}}'"""
+_OCI = f"""CASE WHEN b.oci_state = 'none' AND b.oci_error = '' THEN
+    '"oci":{{{{"state":"none","digest":null,"reference":null,"error":null,"attempts":0,"pushedAt":null}}}}'
+    ELSE '"oci":' || (SELECT row_to_json(oci) FROM (SELECT b.oci_state AS state, nullif(b.oci_digest, '') AS digest,
+    nullif(b.oci_reference, '') AS reference, nullif(b.oci_error, '') AS error, b.oci_attempts AS attempts,
+    {_TIME.format(column="b.oci_pushed_at")} AS "pushedAt") AS oci)::text END"""  # noqa: S608 - constants
+_FIELDS = f"""b.id, b.name, nullif(b.description, '') AS description, b.version, b.digest, b.scope, b.status, b.tags,
+    nullif(b.source_name, '') AS "sourceName", {_TIME.format(column="b.published_at")} AS "publishedAt",
+    b.content_type AS "contentType", b.content_size AS "contentSize", b.scan_status AS "scanStatus",
+    {_TIME.format(column="b.created_at")} AS "createdAt", {_TIME.format(column="b.updated_at")} AS "updatedAt"
+"""
+# A materialised page with the content in it would be as large as all contents.
+_COLUMNS = ", ".join(f"b.{field.column}" for field in SkillBundle._meta.concrete_fields if field.name != "content")
+# Grants and promotions are gathered once for the whole page and then joined, as the MCP servers' are; lists are pasted
+# in as text: as JSON they would be parsed again.
 _BUNDLES = f"""
 WITH page AS MATERIALIZED (
-    SELECT {{columns}} FROM skills_skillbundle b WHERE {{where}} ORDER BY b.created_at DESC, b.id DESC {{limit}}
+    SELECT {_COLUMNS} FROM skills_skillbundle b WHERE {{where}} ORDER BY b.created_at DESC, b.id DESC {{limit}}
 ), granted AS (
-    SELECT r.payload_id, json_agg(json_build_object('id', r.id, 'payloadId', r.payload_id, 'scope', r.scope,
-        'subjectType', r.subject_type, 'subjectId', coalesce(r.group_id::text, r.tenant_id::text, r."user"),
-        'subjectName', coalesce(g.name,
-            (SELECT t.name FROM tenants_tenant t WHERE t.id = r.tenant_id), r."user"),
-        'access', r.access, 'priority', r.priority,
-        'note', nullif(r.note, ''), 'createdAt', {_TIME.format(column="r.created_at")})
-        ORDER BY r.priority DESC, (r.access = 'deny') DESC, r.created_at DESC, r.id) AS list
+    SELECT r.payload_id, string_agg(r.document || to_json(coalesce(g.name,
+            (SELECT t.name FROM tenants_tenant t WHERE t.id = r.tenant_id), r."user"))::text || '}}}}',
+        ',' ORDER BY r.priority DESC, r.access DESC, r.created_at DESC, r.id) AS list
     FROM policies_grant r LEFT JOIN policies_group g ON g.id = r.group_id
     WHERE r.payload_type = 'skill-bundle' {{of_page}} GROUP BY r.payload_id
 ), promoted AS (
     SELECT p.bundle_id, json_agg(json_build_object('id', p.id, 'fromScope', p.from_scope, 'toScope', p.to_scope,
         'promotedBy', nullif(p.promoted_by, ''), 'status', p.status, 'notes', nullif(p.notes, ''),
-        'createdAt', {_TIME.format(column="p.created_at")}) ORDER BY p.created_at, p.id) AS list
+        'createdAt', {_TIME.format(column="p.created_at")}) ORDER BY p.created_at, p.id)::text AS list
     FROM skills_skillpromotion p WHERE p.bundle_id IN (SELECT id FROM page) GROUP BY p.bundle_id
+), item AS (
+    SELECT left((SELECT row_to_json(fields) FROM (SELECT {_FIELDS}) AS fields)::text, -1) || ',' || {_SCAN}
+        || ',' || {_OCI} || ',"grants":[' || coalesce(granted.list, '') || '],"promotions":'
+        || coalesce(promoted.list, '[]') || {{more}} '}}}}' AS text, b.created_at, b.id, b.generation
+    FROM page b LEFT JOIN granted ON granted.payload_id = b.id::text LEFT JOIN promoted ON promoted.bundle_id = b.id
 )
-SELECT json_build_object('id', b.id, 'name', b.name, 'description', nullif(b.description, ''), 'version', b.version,
-    'digest', b.digest, 'scope', b.scope, 'status', b.status, 'tags', b.tags,
-    'sourceName', nullif(b.source_name, ''), 'publishedAt', {_TIME.format(column="b.published_at")},
-    'contentType', b.content_type, 'contentSize', b.content_size, 'scanStatus', b.scan_status,
-    'scan', json_build_object('at', {_TIME.format(column="b.scanned_at")}, 'error', nullif(b.scan_error, ''),
-        'severities', b.severities),
-    'oci', json_build_object('state', b.oci_state, 'digest', nullif(b.oci_digest, ''),
-        'reference', nullif(b.oci_reference, ''), 'error', nullif(b.oci_error, ''), 'attempts', b.oci_attempts,
-        'pushedAt', {_TIME.format(column="b.oci_pushed_at")}),
-    'grants', coalesce(granted.list, '[]'), 'promotions', coalesce(promoted.list, '[]') {{more}},
-    'createdAt', {_TIME.format(column="b.created_at")}, 'updatedAt', {_TIME.format(column="b.updated_at")})::text,
-    b.created_at, b.id, b.generation
-FROM page b LEFT JOIN granted ON granted.payload_id = b.id::text LEFT JOIN promoted ON promoted.bundle_id = b.id
-ORDER BY b.created_at DESC, b.id DESC
 """  # noqa: S608 - constants
 _OF_PAGE = "AND r.payload_id IN (SELECT id::text FROM page)"
-# A materialised page with the content in it would be as large as all contents.
-_COLUMNS = ", ".join(f"b.{field.column}" for field in SkillBundle._meta.concrete_fields if field.name != "content")
-_FINDINGS = """, 'scanners', b.scanners, 'findings', coalesce((SELECT json_agg(json_build_object('scanner', f.scanner,
-    'rule', f.rule, 'severity', f.severity, 'path', nullif(f.path, ''), 'line', f.line, 'message', f.message)
-    ORDER BY f.position) FROM skills_scanfinding f WHERE f.bundle_id = b.id), '[]')"""
+_ROWS = "SELECT text, created_at, id FROM item ORDER BY created_at DESC, id DESC"
+_WHOLE = "SELECT coalesce(string_agg(text, ',' ORDER BY created_at DESC, id DESC), '') FROM item"
+_FINDINGS = """',"scanners":' || b.scanners::text || ',"findings":' || coalesce((SELECT json_agg(json_build_object(
+    'scanner', f.scanner, 'rule', f.rule, 'severity', f.severity, 'path', nullif(f.path, ''), 'line', f.line,
+    'message', f.message) ORDER BY f.position) FROM skills_scanfinding f WHERE f.bundle_id = b.id)::text, '[]') ||"""
 
 
 def bundle_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
@@ -74,10 +79,11 @@ def bundle_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
     for condition, values in _conditions(filters):
         parts.append(condition)
         params = [*params, *values]
-    limit = "" if page.limit is None else f"LIMIT {page.limit + 1:d}"
-    of_page = _OF_PAGE if page.limit is not None or len(parts) > 1 else ""
-    rows = _rows(" AND ".join(parts), params, limit=limit, of_page=of_page)
-    return json_page(NEWEST, [row[:3] for row in rows], page)
+    where = " AND ".join(parts)
+    if page.limit is None:
+        [(text,)] = _rows(where, params, _WHOLE, of_page=_OF_PAGE if len(parts) > 1 else "")
+        return b"[" + text.encode() + b"]", ""
+    return json_page(NEWEST, _rows(where, params, _ROWS, limit=f"LIMIT {page.limit + 1:d}"), page)
 
 
 def _conditions(filters: dict[str, str]) -> list[tuple[str, list[Any]]]:
@@ -102,14 +108,14 @@ def bundle_json(bundle_id: UUID | None, *, with_content: bool = True) -> tuple[b
     Raises:
         SkillBundleNotFoundError
     """
-    rows = _rows("b.id = %s", [bundle_id], of_page=_OF_PAGE, more=_FINDINGS)
+    rows = _rows("b.id = %s", [bundle_id], "SELECT text, id, generation FROM item", more=_FINDINGS)
     if not rows:
         raise SkillBundleNotFoundError
     body: bytes = rows[0][0].encode()
     if with_content:
-        content = SkillBundle.objects.filter(pk=rows[0][2]).values_list("content", "content_type").first()
-        body = body[:-1] + b", " + to_json(_shown_content(content))[1:]
-    return body, rows[0][3]
+        content = SkillBundle.objects.filter(pk=rows[0][1]).values_list("content", "content_type").first()
+        body = body[:-1] + b"," + to_json(_shown_content(content))[1:]
+    return body, rows[0][2]
 
 
 def _shown_content(found: tuple[bytes | memoryview | None, str] | None) -> dict[str, str | None]:
@@ -122,10 +128,11 @@ def _shown_content(found: tuple[bytes | memoryview | None, str] | None) -> dict[
     return {"content": None, "contentBase64": rules.encoded(bytes(content))}
 
 
-def _rows(where: str, params: list[Any], *, limit: str = "", of_page: str = "", more: str = "") -> list[Any]:
-    sql = _BUNDLES.format(columns=_COLUMNS, where=where, limit=limit, of_page=of_page, more=more)
+def _rows(
+    where: str, params: list[Any], select: str, *, limit: str = "", of_page: str = _OF_PAGE, more: str = ""
+) -> list[Any]:
     with connection.cursor() as cursor:
-        cursor.execute(sql, params)
+        cursor.execute(_BUNDLES.format(where=where, limit=limit, of_page=of_page, more=more) + select, params)
         return cursor.fetchall()
 
 

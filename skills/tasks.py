@@ -22,8 +22,9 @@ def push_due() -> None:
 
 @shared_task(name="skills.start_scans", soft_time_limit=30, time_limit=45)
 def start_scans() -> None:
-    """Every 15 s: wake workers for scans that are due."""
-    scanning.start_due()
+    """Every 15 s: hand out scans that are due. The messages expire with the next sweep, so that they do not pile up."""
+    for bundle_id in scanning.scans_due():
+        scan_bundle.apply_async(args=(str(bundle_id),), expires=15)
 
 
 # The sandbox ends a scan long before; these are for a worker that hangs around it.

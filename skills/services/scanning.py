@@ -79,13 +79,9 @@ def request_scan(*, bundle_id: UUID | None, actor: Actor) -> SkillBundle:
     return bundle
 
 
-@transaction.atomic(durable=True)
-def start_due() -> int:
-    """Wake workers for scans that are due, also those whose worker was lost; returns how many."""
-    due = selectors.scans_due(timezone.now(), BATCH)
-    for bundle_id in due:
-        enqueue_on_commit(TASK, str(bundle_id))
-    return len(due)
+def scans_due() -> list[UUID]:
+    """Bundles whose scan is due, also those whose worker was lost; those waiting longest first."""
+    return selectors.scans_due(timezone.now(), BATCH)
 
 
 def scan_bundle(*, bundle_id: UUID) -> bool:

@@ -340,10 +340,10 @@ def test_a_lost_scan_is_found_again_and_given_up_in_the_end() -> None:
     claimed = scanning._claim(bundle.pk)
     assert claimed is not None
     assert scanning._claim(bundle.pk) is None  # somebody is at it
-    assert scanning.start_due() == 0
+    assert scanning.scans_due() == []
     for attempt in range(2, scanning.MAX_ATTEMPTS + 1):
         SkillBundle.objects.update(scan_not_before=timezone.now() - timedelta(seconds=1))
-        assert scanning.start_due() == 1
+        assert scanning.scans_due() == [bundle.pk]
         again = scanning._claim(bundle.pk)
         assert again is not None
         assert again.scan_attempts == attempt
