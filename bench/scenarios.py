@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from bench import access, awareness, machine, operator, queries, seed, skills
+from bench import access, awareness, machine, operator, queries, seed, skills, skillstore
 from bench.client import Answer, Samples, Target, ask, at_once, one_by_one, timed
 from bench.figures import Figure, Results, Wanted, figure, heading, row
 from cluster.client import cluster_client
@@ -140,6 +140,7 @@ class Bench:
         awareness.measure(self)
         access.measure(self)
         skills.measure(self)
+        skillstore.measure(self)
         self.audit()
         self.console()
         self.results.memory["after"] = machine.memory_mib(self.pids, "web")

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from devstack import ociregistry
 from devstack.folder import free_port, loopback
 from devstack.stack import ROOT, python, supervised
 from devstack.supervisor import POLL_SECONDS, DevError, Stopped
@@ -35,6 +36,8 @@ def run(arguments: list[str]) -> int:
         # Thousands of tenants that nobody wants to run would keep it busy beside what is measured.
         system.without = {"operator"}
         system.start_services(replaceable=False)
+        if registry := ociregistry.start(supervisor, folder):
+            system.env["SKILL_OCI_REGISTRY_URL"] = registry
         system.prepare()
         system.serve()
         env = system.env | {

@@ -5,13 +5,14 @@ bound on time and size, believes the registry's word about digests, and brings a
 the protocol is seven requests.
 """
 
+import contextlib
 import threading
 from dataclasses import dataclass
 
 from django.conf import settings
 
 from skills.oci.artifact import DIGEST, EMPTY, EMPTY_DIGEST, MANIFEST_TYPE, Artifact, digest_of
-from skills.oci.errors import DigestMismatchError, RegistryRefusedError
+from skills.oci.errors import BlobNotFoundError, DigestMismatchError, RegistryRefusedError
 from skills.oci.registry import SMALL_BYTES, Registry, RegistryOptions
 
 MAX_CONTENT_BYTES = 10 * 1024 * 1024
@@ -64,6 +65,9 @@ class OciStore:
         Raises:
             RegistryError
         """
+        return self._is_tagged(artifact) and self.has_blob(artifact.digest)
+
+    def _is_tagged(self, artifact: Artifact) -> bool:
         answer = self.registry.request(
             "HEAD",
             f"{self._path}/manifests/{artifact.tag}",
@@ -71,9 +75,7 @@ class OciStore:
             scope=self._scope,
             headers={"Accept": MANIFEST_TYPE},
         )
-        if answer.status == 404 or answer.headers.get("docker-content-digest") != artifact.manifest_digest:
-            return False
-        return self.has_blob(artifact.digest)
+        return answer.status == 200 and answer.headers.get("docker-content-digest") == artifact.manifest_digest
 
     def has_blob(self, digest: str) -> bool:
         """Whether the registry says that it has a blob.
@@ -95,9 +97,11 @@ class OciStore:
             RegistryRefusedError
         """
         reference = self.reference_of(artifact)
-        if self.has(artifact):
-            self._read_back(artifact)
-            return Pushed(artifact.manifest_digest, reference, is_new=False)
+        if self._is_tagged(artifact):
+            # A manifest whose content is gone is as good as none.
+            with contextlib.suppress(BlobNotFoundError):
+                self._read_back(artifact)
+                return Pushed(artifact.manifest_digest, reference, is_new=False)
         if not self._has_empty:
             self._push_blob(EMPTY, EMPTY_DIGEST)
             self._has_empty = True
@@ -137,7 +141,8 @@ class OciStore:
         return answer.body
 
     def _push_blob(self, content: bytes, digest: str) -> None:
-        if self.has_blob(digest):
+        # Of little content the question costs as much as the answer saves.
+        if len(content) > SMALL_BYTES and self.has_blob(digest):
             return
         began = f"{self._path}/blobs/uploads/"
         # Beginning an upload twice leaves one behind that the registry clears away by itself.
