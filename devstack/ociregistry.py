@@ -18,7 +18,7 @@ def start(supervisor: Supervisor, folder: DataFolder) -> str:
     data.mkdir(mode=0o700, exist_ok=True)
     configuration = folder.write_private(
         "registry.yml",
-        "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
+        "version: 0.1\nlog: {level: fatal, accesslog: {disabled: true}}\n"
         f'storage: {{filesystem: {{rootdirectory: "{data}"}}}}\nhttp: {{addr: "{in_url(host)}:{port}"}}\n',
     )
 
