@@ -37,7 +37,7 @@ def read_servers(url: str, allowed: tuple[Network, ...]) -> Iterator[Found]:
         SourceError: it may not be connected to, does not answer, or answers something else.
     """
     address = url.rstrip("/")
-    if not address.endswith("/v0/servers"):
+    if not address.endswith(("/v0/servers", "/v0.1/servers")):
         address += "/v0/servers"
     deadline = time.monotonic() + TOTAL_SECONDS
     seen: set[str] = set()
