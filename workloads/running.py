@@ -193,8 +193,12 @@ def run(stop: threading.Event) -> bool:
     operator = Operator(may_write=leadership.is_held)
     starting = threading.Thread(target=operator.start, name="start", daemon=True)
     starting.start()
+    beat_at = 0.0
     while not stop.wait(LOOK_SECONDS) and not leadership.lost.is_set():
-        pass
+        # Listing a large fleet takes its time.
+        if starting.is_alive() and time.monotonic() >= beat_at:
+            touch_heartbeat()
+            beat_at = time.monotonic() + HEARTBEAT_SECONDS
     operator.end()
     metrics.is_leader.set(0)
     if leadership.lost.is_set():

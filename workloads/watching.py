@@ -99,12 +99,18 @@ class Follower:
             for obj in page:
                 metadata = obj["metadata"]
                 seen[_key(obj)] = metadata["uid"]
-                self._on_object(obj)
+                self._hand(obj)
         gone = [(key, uid) for key, uid in self._known.items() if key not in seen]
         self._known = seen
         for (namespace, name), uid in gone:
             self._on_gone(namespace, name, uid)
         return version
+
+    def _hand(self, obj: KubeObject) -> None:
+        try:
+            self._on_object(obj)
+        except Exception:  # one strange object must not keep the others from being followed
+            log.exception("%s %s is not understood", self.resource.kind, obj["metadata"]["name"])
 
     def _watch(self, version: str) -> str:
         """One stream; returns the version to go on from."""
@@ -132,7 +138,7 @@ class Follower:
                 self._on_gone(*key, metadata["uid"])
             elif kind != "BOOKMARK":
                 self._known[_key(obj)] = metadata["uid"]
-                self._on_object(obj)
+                self._hand(obj)
             if self._stop.is_set():
                 break
         if time.monotonic() - began < 1.0:

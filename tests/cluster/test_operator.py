@@ -17,6 +17,7 @@ import cluster.client as cluster_module
 from cluster.client import MERGE_PATCH, ClusterClient, cluster_client
 from cluster.resources import (
     ACCESS_POLICIES,
+    CILIUM_POLICIES,
     CLUSTER_TENANTS,
     CONFIG_MAPS,
     CRDS,
@@ -484,6 +485,57 @@ def test_a_cluster_that_goes_away_and_comes_back_finds_the_operator_where_it_was
     people.there(SERVICES, "openclaw-berta")
     people.delete(SERVICES, "openclaw-anna")
     eventually("what was deleted meanwhile is back", lambda: people.live(SERVICES, "openclaw-anna"))
+    operator.end()
+
+
+def test_where_the_cluster_has_cilium_domains_are_let_through_by_name(
+    own_cluster: OwnCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "WATCH_SECONDS", 5)
+    names = {"kind": CILIUM_POLICIES.kind, "plural": CILIUM_POLICIES.plural}
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v2", "served": True, "storage": True, "schema": {"openAPIV3Schema": anything}}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{CILIUM_POLICIES.plural}.{CILIUM_POLICIES.group}"},
+        "spec": {"group": CILIUM_POLICIES.group, "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+    cluster_client().apply(CRDS, definition, force=True)
+    people = People()
+    operator = Operator(workers=1)
+    assert operator.start()
+    domains = {"allow": ["api.example.com", "*.bad.example.com"], "deny": ["*.bad.example.com"], "defaultDeny": True}
+    people.policies.create("names", {"tenantSelector": {}, "domains": domains})
+    people.tenants.create("anna", SPEC)
+    spec = people.there(CILIUM_POLICIES, "openclaw-anna")["spec"]
+    assert [rule["toFQDNs"] for rule in spec["egress"] if "toFQDNs" in rule] == [[{"matchName": "api.example.com"}]]
+    people.there(DEPLOYMENTS, "openclaw-anna")
+    conditions = eventually("it has a status", lambda: people.status("anna").get("conditions"))
+    assert {each["type"]: each["status"] for each in conditions}["PolicyEnforced"] == "True"
+    people.policies.edit("names", {"spec": {"domains": {"defaultDeny": True, "allow": None, "deny": None}}})
+    people.gone(CILIUM_POLICIES, "openclaw-anna")
+    operator.end()
+
+
+def test_what_does_not_go_holds_a_tenant_up_and_not_for_ever(quiet_namespace: Kubectl, settings: Any) -> None:
+    people = People()
+    settings.DELETION_SECONDS = 3
+    operator = Operator(workers=1)
+    assert operator.start()
+    quiet_namespace.create("anna", SPEC)
+    people.there(INGRESSES, "openclaw-anna")
+    people.patch(SERVICES, "openclaw-anna", {"metadata": {"finalizers": ["example.com/hold"]}})
+    quiet_namespace.delete("anna")
+    eventually(
+        "it says what it waits for",
+        lambda: "1 object left (Service openclaw-anna)" in people.status("anna").get("message", ""),
+    )
+    assert people.live(DEPLOYMENTS, "openclaw-anna") is None, "the agent has stopped"
+    people.gone(TENANTS, "anna")
+    assert people.live(SERVICES, "openclaw-anna") is not None
+    people.patch(SERVICES, "openclaw-anna", {"metadata": {"finalizers": None}})
+    people.gone(SERVICES, "openclaw-anna")
     operator.end()
 
 
