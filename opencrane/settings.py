@@ -452,7 +452,7 @@ LITELLM_MASTER_KEY = env.secret("LITELLM_MASTER_KEY")
 if LITELLM_ENDPOINT and not LITELLM_MASTER_KEY:
     raise env.ConfigurationError("LITELLM_MASTER_KEY", "is not set, but LITELLM_ENDPOINT is")
 # How long a tenant's old key goes on working once it has been rotated.
-LITELLM_GRACE_SECONDS = env.integer("OPENCRANE_LITELLM_GRACE_SECONDS", 3600, minimum=0, maximum=7 * 86_400)
+LITELLM_GRACE_SECONDS = env.integer("OPENCRANE_LITELLM_GRACE_SECONDS", 3600, minimum=0, maximum=604_800)
 # How far each import of usage looks back beyond what it has read: calls are logged late, by when they began.
 USAGE_OVERLAP_SECONDS = env.integer("OPENCRANE_USAGE_OVERLAP_SECONDS", 900, minimum=60, maximum=86_400)
 CELERY_BEAT_SCHEDULE |= {
