@@ -190,7 +190,8 @@ def _furnish(store: Store, registry: Registry, writer: Writer, namespace: str) -
         if resource is not None and store.get(storage, "", body["metadata"]["name"]) is None:
             writer.create(resource, "", body, options)
 
-    for name in ("default", "kube-system", namespace):
+    # cert-manager is not here, but what it would read has to have a place.
+    for name in ("default", "kube-system", "cert-manager", namespace):
         ensure("namespaces", {"metadata": {"name": name}})
     for definition in issuer_definitions():
         ensure(DEFINITIONS, orjson.loads(orjson.dumps(definition)))

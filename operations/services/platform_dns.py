@@ -212,7 +212,12 @@ def _apply(row: DnsRequest) -> None:
     if row.api_token:
         _, key = dns.TOKEN_PROVIDERS[row.provider]
         namespace = _secret_namespace(row.kind)
-        apply_secret(name=dns.secret_name(row.provider), data={key: row.api_token}, namespace=namespace)
+        try:
+            apply_secret(name=dns.secret_name(row.provider), data={key: row.api_token}, namespace=namespace)
+        except KubeTransientError as exc:
+            if exc.status == 404:
+                raise UpstreamError(f"The cluster has no namespace {namespace}; see CERT_MANAGER_NAMESPACE.") from exc
+            raise
     manifest = dns.issuer_manifest(
         kind=row.kind,
         name=row.name,

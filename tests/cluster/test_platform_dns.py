@@ -8,7 +8,7 @@ from django.conf import settings as django_settings
 from django.db import connection
 
 from cluster.client import cluster_client
-from cluster.resources import CRDS, NAMESPACES
+from cluster.resources import CRDS
 from cluster.secrets import secret_data
 from conftest import ApiClient
 from operations import dns
@@ -202,7 +202,11 @@ def test_a_cluster_that_refuses_lacks_cert_manager_or_is_away(
     api: ApiClient, own_cluster: OwnCluster, settings: Any
 ) -> None:
     client = cluster_client()
-    client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "cert-manager"}})
+    settings.CERT_MANAGER_NAMESPACE = "nowhere"
+    lost = api.put(PATH, body_of())
+    assert (lost.status_code, lost.json()["code"]) == (502, "UPSTREAM_ERROR")
+    assert "nowhere" in lost.json()["error"]
+    settings.CERT_MANAGER_NAMESPACE = "cert-manager"
     definition = client.get(CRDS, "clusterissuers.cert-manager.io")
     assert definition is not None
     strict = {
