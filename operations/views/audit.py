@@ -16,7 +16,11 @@ from operations import audit_export, audit_reading, selectors
 from operations.audit_pages import AuditFilter
 
 # Kinds of resources that are audited without being dual-written.
-_PLAIN_KINDS = ("AccessToken", "AwarenessRollout", "Group", "Job", "McpServer", "SessionScope", "User")
+_PLAIN_KINDS = (
+    "AccessToken", "AwarenessRollout", "Budget", "DeviceGrant", "Group", "Job", "LitellmKey", "McpServer",
+    "ProviderKey", "RetainedData", "Secret", "SessionScope", "SkillBundle", "ThirdPartySource", "TokenUsage", "User",
+    "Webhook",
+)  # fmt: skip
 
 
 class AuditList(ConsolePage):

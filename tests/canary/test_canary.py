@@ -19,17 +19,19 @@ from structlog.stdlib import ProcessorFormatter
 
 from accounts.models import Role, User
 from budgets.tests.litellm_server import FakeLitellm
-from cluster.secrets import secret_data
+from cluster.client import cluster_client
+from cluster.secrets import delete_secret, secret_data
 from conftest import ApiClient, issue
 from mcpservers.models import McpServer
 from opencrane.addresses import parse_networks
-from operations import sealing
+from operations import dns, sealing
 from operations.models import AuditEntry, Job, Webhook
 from tests.roles.routes import UNSAFE, Route, all_routes
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.cluster]
 
 _MARK = "c4n4ry"
+ISSUER = "planted-issuer"
 FIELDS = ("apiKey", "apiToken", "clientSecret", "credential", "masterKey", "password", "secret", "token")
 
 
@@ -63,6 +65,9 @@ def secrets(settings: Any, cluster_namespace: str, logs: io.StringIO) -> Iterato
 
         settings.LITELLM_ENDPOINT, settings.LITELLM_MASTER_KEY = litellm.url, MASTER_KEY
         yield plant(settings) | {"LiteLLM's master key": MASTER_KEY}
+    client = cluster_client()
+    client.request("DELETE", dns.RESOURCES[dns.ISSUER].path(client.namespace, ISSUER))
+    delete_secret(name="opencrane-dns01-digitalocean")
 
 
 def plant(settings: Any) -> dict[str, str]:
@@ -113,6 +118,13 @@ def plant(settings: Any) -> dict[str, str]:
     renewed = api.post(f"/webhooks/{made.json()['id']}/secret")
     assert renewed.status_code == 200, renewed.content
     found["a webhook's new secret"] = renewed.json()["secret"]
+
+    found["the DNS provider's token"] = canary("dns", "dop_v1_{}")
+    settings.PLATFORM_DNS_ISSUER_KIND = dns.ISSUER
+    issuer = {"provider": "digitalocean", "zone": "agents.example.com", "email": "ops@example.com"}
+    issuer |= {"issuerName": ISSUER}
+    configured = api.put("/platform/dns", issuer | {"apiToken": found["the DNS provider's token"]})
+    assert configured.status_code == 200, configured.content
 
     found["a credential in place of its reference"] = canary("credential", "sk-{}")
     server = {"name": "planted", "endpoint": "https://mcp.example.com", "transport": "streamable-http"}
