@@ -14,7 +14,11 @@ import django
 def main() -> int:
     """Measure, print, keep. Status 1 when a request failed; what was missed is in the results and no failure."""
     parser = argparse.ArgumentParser(prog="./dev bench", description="Measure OpenCrane on a stack of its own.")
-    parser.add_argument("--quick", action="store_true", help="1,000 tenants and 100,000 audit entries only, less time")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="1,000 tenants, 100,000 audit entries and 200,000 records of usage only, less time",
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="only what has TEXT in its name")
     parser.add_argument("--seconds", type=float, help="for each figure")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep the results there, for example bench/results")
@@ -40,7 +44,14 @@ def main() -> int:
     plan = Plan(only=arguments.only)
     if arguments.quick:
         plan = Plan(
-            only=arguments.only, seconds=1.0, large=1_000, audit=100_000, writes=60, deep_pages=50, is_quick=True
+            only=arguments.only,
+            seconds=1.0,
+            large=1_000,
+            audit=100_000,
+            usage=200_000,
+            writes=60,
+            deep_pages=50,
+            is_quick=True,
         )
     if arguments.seconds:
         plan.seconds = arguments.seconds

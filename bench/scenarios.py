@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from bench import access, awareness, machine, operator, queries, seed, skills, skillstore
+from bench import access, awareness, machine, money, operator, queries, seed, skills, skillstore
 from bench.client import Answer, Samples, Target, ask, at_once, one_by_one, timed
 from bench.figures import Figure, Results, Wanted, figure, heading, row
 from cluster.client import cluster_client
@@ -33,6 +33,7 @@ class Plan:
     small: int = 1_000
     large: int = 10_000
     audit: int = 1_000_000
+    usage: int = 10_000_000
     writes: int = 200
     deep_pages: int = 300
     only: str = ""
@@ -141,6 +142,7 @@ class Bench:
         access.measure(self)
         skills.measure(self)
         skillstore.measure(self)
+        money.measure(self)
         self.audit()
         self.console()
         self.results.memory["after"] = machine.memory_mib(self.pids, "web")
@@ -325,7 +327,7 @@ class Bench:
             return
         headers = {"Cookie": queries.session_cookie(), "Accept": "text/html"}
         browser = Target(f"http://{_host(self.target)}", headers)
-        for name, path in (("tenants", "/admin/tenants/"), ("audit", "/admin/audit/")):
+        for name, path in (("tenants", "/admin/tenants/"), ("audit", "/admin/audit/"), ("spend", "/admin/spend/")):
             answer = ask(browser, "GET", path)
             if answer.status != 200:
                 self.say(f"-- the console has no page {path} ({answer.status})")

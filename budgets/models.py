@@ -88,7 +88,9 @@ class TokenUsage(models.Model):
 
 
 class UsageMonth(models.Model):
-    """What one tenant used of one model in one month; kept in the transaction that changes the ledger.
+    """What one tenant used of one model in one month; the row with an empty model is that of all models.
+
+    Kept in the transaction that changes the ledger.
 
     `tenant_id` is NOBODY for unattributed usage.
     """
@@ -96,7 +98,7 @@ class UsageMonth(models.Model):
     month = models.DateField()
     tenant_id = models.UUIDField()
     tenant = models.CharField(max_length=253, blank=True, default="", db_collation="C")
-    model = models.CharField(max_length=200, db_collation="C")
+    model = models.CharField(max_length=200, blank=True, db_collation="C")
     input_tokens = models.BigIntegerField(default=0)
     output_tokens = models.BigIntegerField(default=0)
     cost_usd = models.DecimalField(max_digits=24, decimal_places=10, default=0)
@@ -107,7 +109,7 @@ class UsageMonth(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["tenant_id", "month", "tenant", "model"], name="usage_month_once")
         ]
-        indexes = [models.Index(fields=["month"], name="usage_month")]
+        indexes = [models.Index(fields=["month", "-cost_usd"], name="usage_month_most", condition=Q(model=""))]
 
     def __str__(self) -> str:
         return f"{self.month:%Y-%m} {self.tenant} {self.model}"

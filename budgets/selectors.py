@@ -18,9 +18,12 @@ USAGE_NEWEST = Keyset([("recorded_at", "desc"), ("id", "desc")], name="token usa
 ACCOUNTS_NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="account budgets")
 
 # What one account has spent: the sum over tenants whose e-mail it is, those that are gone included.
-ACCOUNT_SPEND = """(SELECT coalesce(sum(m.cost_usd), 0) FROM budgets_usagemonth m WHERE m.month = %s AND m.tenant_id IN
- (SELECT t.id FROM tenants_tenant t WHERE lower(t.email) = {key}
-  UNION ALL SELECT f.tenant_id FROM budgets_formertenant f WHERE f.account = {key}))"""
+# By lateral joins, so that only these tenants are looked up; e-mails are indexed in the database's own collation.
+ACCOUNT_SPEND = """(SELECT coalesce(sum(their.cost), 0) FROM
+ (SELECT t.id FROM tenants_tenant t WHERE lower(t.email) = {key} COLLATE "default"
+  UNION ALL SELECT f.tenant_id FROM budgets_formertenant f WHERE f.account = {key}) AS owned
+ CROSS JOIN LATERAL (SELECT sum(m.cost_usd) AS cost FROM budgets_usagemonth m
+  WHERE m.tenant_id = owned.id AND m.month = %s AND m.model = '') AS their)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,11 @@ class Spend:
     def percent(self) -> float | None:
         """Of the limit; None where there is no ceiling."""
         return float(self.spend_usd * 100 / self.limit_usd) if self.limit_usd else None
+
+    @property
+    def percent_shown(self) -> int | None:
+        """Whole percents, never rounded up: 100 is said when it is reached."""
+        return None if self.percent is None else int(self.percent)
 
     def shown(self) -> dict[str, Any]:
         return {
@@ -150,7 +158,7 @@ BUDGET_STATES = f"""
 WITH spent AS (
     SELECT 'tenant' AS scope, t.monthly_budget_usd AS ceiling, coalesce(m.spend, 0) AS spend
     FROM tenants_tenant t LEFT JOIN (SELECT tenant_id, sum(cost_usd) AS spend FROM budgets_usagemonth WHERE month = %s
-        GROUP BY tenant_id) m ON m.tenant_id = t.id
+        AND model = '' GROUP BY tenant_id) m ON m.tenant_id = t.id
     WHERE t.monthly_budget_usd > 0
     UNION ALL
     SELECT 'account', b.monthly_limit_usd, {ACCOUNT_SPEND.format(key="b.key")}
@@ -187,7 +195,7 @@ def tenant_spend(name: str) -> TenantSpend | None:
         cursor.execute(
             "SELECT t.id, coalesce(t.monthly_budget_usd, 0), m.spend, k.token, k.known_spend_usd, k.known_spend_at"
             " FROM tenants_tenant t LEFT JOIN LATERAL (SELECT sum(u.cost_usd) AS spend FROM budgets_usagemonth u"
-            "  WHERE u.tenant_id = t.id AND u.month = %s) m ON TRUE"
+            "  WHERE u.tenant_id = t.id AND u.month = %s AND u.model = '') m ON TRUE"
             " LEFT JOIN budgets_litellmkey k ON k.tenant_id = t.id AND k.state = 'active'"
             " WHERE t.name = %s",
             [this_month(), name],

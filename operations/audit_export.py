@@ -1,38 +1,27 @@
 """Export of the audit trail as a job: JSON lines or CSV, written to the database part by part, at any size."""
 
-import csv
-import io
-import zlib
-from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
-from django.db import transaction
-from django.db.models.functions import Now
 
 from opencrane.actor import Actor
 from opencrane.api.keyset import Page
-from opencrane.errors import NotFoundError
 from operations import audit_pages, jobs
 from operations.audit_pages import AuditFilter
+from operations.job_files import FileWriter, csv_lines
 from operations.jobs import JobRun
-from operations.models import Job, JobChunk
+from operations.models import Job
 from operations.services.jobs import start_job
 
 KIND = "audit.export"
-FORMATS = ("jsonl", "csv")
-MEDIA_TYPES = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
-KEPT = timedelta(days=7)
 _PAGE_ROWS = 1000
 COLUMNS = (
     "timestamp", "id", "tenant", "tenantId", "action", "resource", "message", "actorKind", "actorName", "actorToken",
     "address", "requestId", "before", "after",
 )  # fmt: skip
-# What a spreadsheet takes for the beginning of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def start_export(*, wanted: AuditFilter, file_format: str, actor: Actor) -> Job:
@@ -58,20 +47,16 @@ def run(job: JobRun, params: dict[str, Any], actor: Actor) -> dict[str, Any]:
     if "tenant_id" in filters:
         filters["tenant_id"] = UUID(filters["tenant_id"])
     lines = _json_lines if params["format"] == "jsonl" else _csv_lines
-    # A run that was cut short left parts behind.
-    JobChunk.objects.filter(job_id=job.id).delete()
-    number = rows = size = 0
+    file, rows = FileWriter(job.id), 0
     if params["format"] == "csv":
-        size += _write(job.id, number, _csv([list(COLUMNS)]))
-        number += 1
+        file.write(csv_lines([COLUMNS]))
     cursor: str | None = None
     while True:
         after, state = audit_pages.NEWEST.decode(cursor) if cursor else (None, None)
         page = audit_pages.audit_page(AuditFilter(**filters), Page(_PAGE_ROWS, after, state))
         entries = orjson.loads(page.entries)
         if entries:
-            size += _write(job.id, number, lines(entries))
-            number += 1
+            file.write(lines(entries))
             rows += len(entries)
         job.progress(rows, None)
         job.checkpoint()
@@ -79,45 +64,7 @@ def run(job: JobRun, params: dict[str, Any], actor: Actor) -> dict[str, Any]:
         if cursor is None:
             break
     job.progress(rows, rows)
-    return {"rows": rows, "bytes": size, "file": f"audit-{str(job.id)[:8]}.{params['format']}"}
-
-
-def file_of(job: Job) -> tuple[str, str, Iterator[bytes]]:
-    """Name, media type and parts of the file that an export made.
-
-    Raises:
-        NotFoundError: the job is no finished export, or its file was dropped.
-    """
-    if job.kind != KIND or job.status != Job.Status.SUCCEEDED or not isinstance(job.result, dict):
-        raise NotFoundError("This job has no file.")
-    parts = JobChunk.objects.filter(job=job).count()
-    if not parts and job.result["bytes"]:
-        raise NotFoundError("The file was dropped.", detail=f"Files are kept for {KEPT.days} days; export again.")
-    return job.result["file"], MEDIA_TYPES[job.params["format"]], _parts(job.pk, parts)
-
-
-def has_file(job: Job) -> bool:
-    """Whether `file_of` would give one."""
-    return job.kind == KIND and job.status == Job.Status.SUCCEEDED and JobChunk.objects.filter(job=job).exists()
-
-
-def purge_files() -> None:
-    """Drop files older than KEPT."""
-    JobChunk.objects.filter(created_at__lt=Now() - KEPT).delete()
-
-
-def _parts(job_id: UUID, count: int) -> Iterator[bytes]:
-    for number in range(count):
-        content = JobChunk.objects.filter(job_id=job_id, number=number).values_list("content", flat=True).get()
-        yield zlib.decompress(bytes(content))
-
-
-@transaction.atomic
-def _write(job_id: UUID, number: int, text: str) -> int:
-    raw = text.encode()
-    # A second worker that took over writes the same part again.
-    JobChunk.objects.update_or_create(job_id=job_id, number=number, defaults={"content": zlib.compress(raw)})
-    return len(raw)
+    return {"rows": rows, "bytes": file.size, "file": f"audit-{str(job.id)[:8]}.{params['format']}"}
 
 
 def _json_lines(entries: list[dict[str, Any]]) -> str:
@@ -125,10 +72,10 @@ def _json_lines(entries: list[dict[str, Any]]) -> str:
 
 
 def _csv_lines(entries: list[dict[str, Any]]) -> str:
-    return _csv([_cells(entry) for entry in entries])
+    return csv_lines(_cells(entry) for entry in entries)
 
 
-def _cells(entry: dict[str, Any]) -> list[str]:
+def _cells(entry: dict[str, Any]) -> list[Any]:
     actor = entry["actor"]
     flat = entry | {
         "actorKind": actor["kind"],
@@ -137,19 +84,8 @@ def _cells(entry: dict[str, Any]) -> list[str]:
         "before": _json(entry["before"]),
         "after": _json(entry["after"]),
     }
-    return [_cell(flat[name]) for name in COLUMNS]
+    return [flat[name] for name in COLUMNS]
 
 
 def _json(value: Any) -> str:
     return "" if value is None else orjson.dumps(value).decode()
-
-
-def _cell(value: Any) -> str:
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _csv(rows: list[list[str]]) -> str:
-    out = io.StringIO()
-    csv.writer(out).writerows(rows)
-    return out.getvalue()

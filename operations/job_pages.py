@@ -4,7 +4,7 @@ from typing import Any
 
 from django.http import StreamingHttpResponse
 
-from operations import audit_export
+from operations import job_files
 from operations.models import Job, JobItem
 
 
@@ -39,6 +39,6 @@ def file_response(job: Job) -> StreamingHttpResponse:
     Raises:
         NotFoundError: it made none, or the file was dropped.
     """
-    name, media_type, parts = audit_export.file_of(job)
+    name, media_type, parts = job_files.file_of(job)
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return StreamingHttpResponse(parts, content_type=media_type, headers=headers)

@@ -4,7 +4,12 @@ from uuid import UUID
 
 from celery import shared_task
 
-from operations import audit_export, sealing, selectors
+from operations import (
+    audit_export,  # noqa: F401  (registers its runner)
+    job_files,
+    sealing,
+    selectors,
+)
 from operations import driftchecks as _driftchecks  # noqa: F401  (registers its runner)
 from operations import repairs as _repairs  # noqa: F401  (registers its runner)
 from operations.services import deliveries, drift_metrics, jobs, platform_dns, server_metrics, webhooks
@@ -39,7 +44,7 @@ def sweep_deliveries() -> None:
 def purge_old() -> None:
     """Every hour: drop what is kept for a time only."""
     deliveries.purge_events()
-    audit_export.purge_files()
+    job_files.purge_files()
     server_metrics.purge_samples()
 
 

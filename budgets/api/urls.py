@@ -15,6 +15,7 @@ urlpatterns = [
     path(f"{_TENANT}/litellm-key/rotate", TenantMoneyViewSet.as_view({"post": "rotate"})),
     path(f"{_TENANT}/litellm-key/sync", TenantMoneyViewSet.as_view({"post": "sync"})),
     path("token-usage", TokenUsageViewSet.as_view({"get": "list"})),
+    path("token-usage/export", TokenUsageViewSet.as_view({"post": "export"})),
     path("providers/keys", ProviderKeyViewSet.as_view({"get": "list"})),
     path("providers/keys/<str:provider>", ProviderKeyViewSet.as_view({"put": "update", "delete": "destroy"})),
     path("providers/keys/<str:provider>/test", ProviderKeyViewSet.as_view({"post": "test"})),

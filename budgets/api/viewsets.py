@@ -6,7 +6,7 @@ from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
 
-from budgets import rules, selectors
+from budgets import rules, selectors, usage_export
 from budgets.api.serializers import (
     AccountBudgetSerializer,
     AccountBudgetStatusSerializer,
@@ -27,8 +27,10 @@ from opencrane.api import params
 from opencrane.api.keyset import next_link
 from opencrane.api.parameters import CURSOR, LIMIT, limit_parameter, query
 from opencrane.api.responses import json_response, no_content
+from opencrane.api.serializers import AcceptedSerializer
 from opencrane.api.viewsets import ApiRequest, ApiViewSet
 from opencrane.errors import InvalidError
+from operations import job_files
 from tenants.selectors import tenant_named
 
 
@@ -171,38 +173,54 @@ def shown_key(key: LitellmKey) -> dict[str, Any]:
     }
 
 
+_USAGE_FILTERS = [
+    query("tenant", "Its name, exactly."),
+    query("tenantId", "Its UUID, which tells it from another tenant of the name.", "uuid"),
+    query("model", "Its name, exactly."),
+    query("since", "From this time on, included.", "date-time"),
+    query("until", "To this time, excluded.", "date-time"),
+    OpenApiParameter("unattributed", bool, description="Only usage of tenants that are not known."),
+]
+
+
 class TokenUsageViewSet(ApiViewSet):
     resource = "token-usage"
     serializer_class = TokenUsageSerializer
 
     @extend_schema(
-        parameters=[
-            query("tenant", "Its name, exactly."),
-            query("tenantId", "Its UUID, which tells it from another tenant of the name.", "uuid"),
-            query("model", "Its name, exactly."),
-            query("since", "From this time on, included.", "date-time"),
-            query("until", "To this time, excluded.", "date-time"),
-            OpenApiParameter("unattributed", bool, description="Only usage of tenants that are not known."),
-            limit_parameter(default=100),
-            CURSOR,
-        ],
+        parameters=[*_USAGE_FILTERS, limit_parameter(default=100), CURSOR],
         responses={200: TokenUsageSerializer(many=True)},
     )
     def list(self, request: ApiRequest) -> HttpResponse:
         """The ledger, newest first."""
-        since, until = params.moment(request, "since"), params.moment(request, "until")
-        if since is not None and until is not None and until < since:
-            raise InvalidError(fields={"until": ["Has to be after `since`."]})
-        wanted = selectors.UsageFilter(
-            tenant=params.text(request, "tenant") or "",
-            tenant_id=params.uuid(request, "tenantId"),
-            model=params.text(request, "model") or "",
-            since=since,
-            until=until,
-            unattributed=params.boolean(request, "unattributed", False),
-        )
-        body, cursor = selectors.usage_page(wanted, selectors.USAGE_NEWEST.page(request))
+        body, cursor = selectors.usage_page(_wanted_usage(request), selectors.USAGE_NEWEST.page(request))
         return json_response(body, headers={"Link": next_link(request, cursor)} if cursor else None)
+
+    @extend_schema(
+        parameters=[query("format", "JSON lines, by default, or CSV.", enum=job_files.FORMATS), *_USAGE_FILTERS],
+        request=None,
+        responses={202: AcceptedSerializer},
+    )
+    @action(detail=False, methods=["post"])
+    def export(self, request: ApiRequest) -> HttpResponse:
+        """The ledger, or a part of it, as a file made by a job; the job's `file` gives it, for some days."""
+        file_format = params.choice(request, "format", job_files.FORMATS) or "jsonl"
+        job = usage_export.start_export(wanted=_wanted_usage(request), file_format=file_format, actor=self.actor)
+        return json_response({"jobId": job.pk, "status": job.status}, status=202)
+
+
+def _wanted_usage(request: ApiRequest) -> selectors.UsageFilter:
+    since, until = params.moment(request, "since"), params.moment(request, "until")
+    if since is not None and until is not None and until < since:
+        raise InvalidError(fields={"until": ["Has to be after `since`."]})
+    return selectors.UsageFilter(
+        tenant=params.text(request, "tenant") or "",
+        tenant_id=params.uuid(request, "tenantId"),
+        model=params.text(request, "model") or "",
+        since=since,
+        until=until,
+        unattributed=params.boolean(request, "unattributed", False),
+    )
 
 
 class ProviderKeyViewSet(ApiViewSet):

@@ -1,6 +1,7 @@
 """Raise an event when a month's spend reaches 50, 80 or 100 % of a limit: once for each month, budget and threshold."""
 
 import datetime
+from uuid import UUID
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -21,7 +22,7 @@ WITH spent AS (
     SELECT 'tenant' AS scope, t.id::text AS key, t.name AS label, sum(m.cost_usd) AS spend,
         t.monthly_budget_usd AS ceiling
     FROM budgets_usagemonth m JOIN tenants_tenant t ON t.id = m.tenant_id
-    WHERE m.month = %s AND m.tenant_id <> %s AND t.monthly_budget_usd > 0 GROUP BY t.id
+    WHERE m.month = %s AND m.model = '' AND m.tenant_id <> %s AND t.monthly_budget_usd > 0 GROUP BY t.id
     UNION ALL
     SELECT 'account', b.key, b.user_id, {ACCOUNT_SPEND.format(key="b.key")}, b.monthly_limit_usd
     FROM budgets_budget b WHERE b.scope = 'account' AND b.monthly_limit_usd > 0
@@ -69,6 +70,7 @@ def _tell(crossing: BudgetCrossing) -> None:
         action="budget.threshold_crossed",
         resource=f"Budget/{crossing.label if crossing.scope != 'global' else 'global'}",
         tenant=crossing.label if is_tenant else "",
+        tenant_id=UUID(crossing.key) if is_tenant else None,
         message=sentence(crossing),
         after=payload(crossing),
         actor=SYSTEM,
@@ -102,10 +104,21 @@ def payload(crossing: BudgetCrossing) -> dict[str, object]:
 
 @transaction.atomic(durable=True)
 def dismiss(*, crossing_id: int | None, actor: Actor) -> int:
-    """Take a notice, or all of them, out of the console; the audit trail keeps them. Returns how many there were."""
+    """Take a notice, and those of lower thresholds of the same budget, or (None) all of them out of the console.
+
+    The audit trail keeps them. Returns how many there were.
+    """
     found = BudgetCrossing.objects.filter(dismissed_at=None)
     if crossing_id is not None:
-        found = found.filter(pk=crossing_id)
+        chosen = BudgetCrossing.objects.filter(pk=crossing_id).first()
+        if chosen is None:
+            return 0
+        found = found.filter(
+            month=chosen.month,
+            scope=chosen.scope,
+            key=chosen.key,
+            threshold_percent__lte=chosen.threshold_percent,
+        )
     many = found.update(dismissed_at=timezone.now())
     if many:
         what = f"{many} notice{'' if many == 1 else 's'} of crossed budgets"

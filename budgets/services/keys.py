@@ -33,7 +33,7 @@ from cluster.locks import object_lock
 from cluster.secrets import apply_secret, delete_secret, secret_annotations, secret_data
 from cluster.wait import waiting_slot
 from opencrane.actor import SYSTEM, Actor
-from opencrane.errors import ConflictError, InvalidError
+from opencrane.errors import ConflictError, InvalidError, UpstreamError
 from opencrane.tasks import enqueue_on_commit
 from operations.services import audit
 from tenants.models import Tenant
@@ -52,7 +52,7 @@ BATCH = 500
 LEASE = timedelta(seconds=90)
 MAX_DELAY_SECONDS = 300.0
 REVOKE_WAIT_SECONDS = 15.0
-CHECK_BATCH = 500
+CHECK_BATCH, CHECK_SECONDS = 10_000, 240.0
 CHECK_EVERY = timedelta(minutes=5)
 CHECK_GIVE_UP_AFTER = 3
 
@@ -236,7 +236,7 @@ def _wanted(tenant: Tenant, *, replaces: LitellmKey | None = None, grace_seconds
         tenant_id=tenant.pk,
         tenant=tenant.name,
         alias=alias_of(tenant.name),
-        namespace=namespace_of(tenant.cluster_tenant_ref),
+        namespace=_namespace_of(tenant.cluster_tenant_ref),
         secret_name=secret_of(tenant.name),
         replaces=replaces.pk if replaces else None,
         grace_seconds=grace_seconds,
@@ -286,6 +286,18 @@ def sweep_keys() -> int:
         return _wake()
 
 
+def _namespace_of(cluster_tenant: str) -> str:
+    """Where a tenant's Secret belongs.
+
+    Raises:
+        UpstreamError: no cluster is configured.
+    """
+    try:
+        return namespace_of(cluster_tenant)
+    except KubeError as exc:
+        raise UpstreamError("The cluster is not configured.", detail=exc.message) from exc
+
+
 @transaction.atomic(durable=True)
 def _note_orphans() -> None:
     """Keys of tenants that went without telling."""
@@ -314,7 +326,7 @@ def _wake() -> int:
     due = list(LitellmKey.objects.filter(waiting, not_before__lte=now).values_list("pk", flat=True)[:BATCH])
     if proxy.is_configured():
         with connection.cursor() as cursor:
-            cursor.execute(_BEHIND, [namespace_of(""), BATCH])
+            cursor.execute(_BEHIND, [_namespace_of(""), BATCH])
             due += [row[0] for row in cursor.fetchall()]
     LitellmKey.objects.filter(pk__in=due).update(not_before=now + LEASE)
     for pk in due:
@@ -558,7 +570,8 @@ def _spent(tenant_id: UUID) -> Decimal:
     """What a tenant has spent this month, by the ledger."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT coalesce(sum(cost_usd), 0) FROM budgets_usagemonth WHERE tenant_id = %s AND month = %s",
+            "SELECT coalesce(sum(cost_usd), 0) FROM budgets_usagemonth WHERE tenant_id = %s AND month = %s"
+            " AND model = ''",
             [tenant_id, selectors.this_month()],
         )
         spent: Decimal = cursor.fetchone()[0]
@@ -585,8 +598,11 @@ def check_keys() -> int:
             Q(checked_at=None) | Q(checked_at__lt=timezone.now() - CHECK_EVERY + timedelta(seconds=10)),
             state=State.ACTIVE,
         ).order_by(F("checked_at").asc(nulls_first=True))
+        deadline = time.monotonic() + CHECK_SECONDS
         with proxy.litellm() as llm:
             for key in list(due[:CHECK_BATCH]):
+                if time.monotonic() > deadline:
+                    break
                 try:
                     _check(llm, key)
                     checked += 1

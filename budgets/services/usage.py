@@ -285,9 +285,14 @@ class _Deltas:
     def add(self, entry: _Entry, sign: int) -> None:
         """Count an entry in (1) or out (-1)."""
         day = entry.recorded_at.astimezone(datetime.UTC).date()
-        month = (day.replace(day=1), entry.tenant_id or NOBODY, entry.tenant, entry.model)
+        month = (day.replace(day=1), entry.tenant_id or NOBODY, entry.tenant)
         amounts = (sign * entry.input_tokens, sign * entry.output_tokens, sign * entry.cost_usd, sign)
-        for sums, key in ((self._months, month), (self._days, (day, entry.model)), (self._days, (day, ""))):
+        for sums, key in (
+            (self._months, (*month, entry.model)),
+            (self._months, (*month, "")),
+            (self._days, (day, entry.model)),
+            (self._days, (day, "")),
+        ):
             row = sums.get(key)
             if row is None:
                 sums[key] = list(amounts)

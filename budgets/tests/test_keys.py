@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from budgets.models import LitellmKey
 from budgets.services import keys, usage
+from budgets.tasks import sweep_keys
 from budgets.tests.litellm_server import MASTER_KEY, FakeLitellm, hashed
 from cluster import client as cluster_module
 from cluster.secrets import apply_secret, delete_secret, secret_data, secret_exists
@@ -337,6 +338,22 @@ def test_without_litellm(api: ApiClient, settings: Any, cluster_namespace: str) 
     for path in (REVOKE, f"{KEY}/rotate", f"{KEY}/sync"):
         assert (api.post(path).status_code, api.post(path).json()["code"]) == (503, "DEPENDENCY_NOT_CONFIGURED")
     assert api.get("/ai-budget/nobody/spend").json()["code"] == "TENANT_NOT_FOUND"
+
+
+def test_without_a_cluster_nothing_breaks(
+    litellm: FakeLitellm, api: ApiClient, monkeypatch: pytest.MonkeyPatch, cluster_namespace: str
+) -> None:
+    make_tenant("anna", generation=1, observed_generation=1)
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    cluster_module.reset_cluster_client()
+    try:
+        sweep_keys()
+        answers = [api.post(path) for path in (f"{KEY}/rotate", REVOKE)]
+    finally:
+        monkeypatch.undo()
+        cluster_module.reset_cluster_client()
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(502, "UPSTREAM_ERROR")] * 2
+    assert not LitellmKey.objects.exists()
 
 
 def test_revoking_what_never_was(litellm: FakeLitellm, api: ApiClient, cluster_namespace: str) -> None:

@@ -53,7 +53,7 @@ def everybody(api: ApiClient) -> float:
 
 
 def in_month(month: datetime.date, tenant: str = "anna") -> float:
-    return float(sum(row.cost_usd for row in UsageMonth.objects.filter(month=month, tenant=tenant)))
+    return float(sum(row.cost_usd for row in UsageMonth.objects.filter(month=month, tenant=tenant, model="")))
 
 
 def check_sums() -> None:
@@ -62,8 +62,9 @@ def check_sums() -> None:
     days: dict[Any, Any] = {}
     for row in TokenUsage.objects.all():
         day = row.recorded_at.astimezone(datetime.UTC).date()
-        month = (day.replace(day=1), row.tenant_id or NOBODY, row.tenant, row.model)
-        for sums, key in ((months, month), (days, (day, row.model)), (days, (day, ""))):
+        month = (day.replace(day=1), row.tenant_id or NOBODY, row.tenant)
+        keys = ((months, (*month, row.model)), (months, (*month, "")), (days, (day, row.model)), (days, (day, "")))
+        for sums, key in keys:
             old = sums.get(key, (0, 0, Decimal(0), 0))
             new = (row.input_tokens, row.output_tokens, row.cost_usd, 1)
             sums[key] = tuple(left + right for left, right in zip(old, new, strict=True))

@@ -113,6 +113,31 @@ def compact(value: Any) -> str:
 
 
 @register.filter
+def usd(amount: Any) -> str:
+    """Dollars as people read them: `$12.50`; what is less than a cent with as many places as it takes to see it."""
+    value = float(amount)
+    if 0 < value < 0.01:
+        return f"${value:.6f}".rstrip("0") if value >= 0.000001 else "< $0.000001"
+    return f"${value:,.2f}"
+
+
+@register.filter
+def short(count: Any) -> str:
+    """`950`, `12,300`, `4.2 M`: a count as far as anybody wants to know it."""
+    value = int(count)
+    for size, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M")):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:,}"
+
+
+@register.filter
+def plain(amount: Any) -> str:
+    """A decimal for an input of type number: no trailing zeros, no exponent."""
+    return f"{amount:f}".rstrip("0").rstrip(".") if "." in f"{amount:f}" else f"{amount:f}"
+
+
+@register.filter
 def noun(count: Any, words: str) -> str:
     """`{{ count|noun:"tenant" }}`, `{{ count|noun:"entry,entries" }}`; also for a Count."""
     one, _, many = words.partition(",")

@@ -12,7 +12,7 @@ from opencrane.api.keyset import Keyset, next_link
 from opencrane.api.parameters import CURSOR, LIMIT, limit_parameter, query
 from opencrane.api.responses import json_response, to_json
 from opencrane.api.viewsets import ApiViewSet
-from operations import audit_export, audit_pages, selectors
+from operations import audit_export, audit_pages, job_files, selectors
 from operations.api.serializers import AuditPageSerializer, JobDetailSerializer, JobSerializer
 from operations.errors import JobNotFoundError
 from operations.job_pages import file_response, item_as_json, job_as_json
@@ -82,13 +82,13 @@ class AuditViewSet(ApiViewSet):
     @extend_schema(
         operation_id="audit_export",
         summary="Export audit entries to a file, as a job",
-        parameters=[query("format", "JSON lines, by default, or CSV.", enum=audit_export.FORMATS), *_FILTERS],
+        parameters=[query("format", "JSON lines, by default, or CSV.", enum=job_files.FORMATS), *_FILTERS],
         request=None,
         responses={202: JobSerializer},
     )
     def export(self, request: Any) -> HttpResponse:
         """The job's `file` gives it, for some days."""
-        file_format = params.choice(request, "format", audit_export.FORMATS) or "jsonl"
+        file_format = params.choice(request, "format", job_files.FORMATS) or "jsonl"
         job = audit_export.start_export(wanted=_wanted(request), file_format=file_format, actor=self.actor)
         return json_response(job_as_json(job), 202)
 

@@ -15,7 +15,7 @@ from accounts.models import Role, User
 from accounts.services import issue_token
 from conftest import ApiClient, issue
 from opencrane.actor import SYSTEM, Actor
-from operations import audit_export
+from operations import audit_export, job_files
 from operations.models import AuditEntry, Job, JobChunk
 from operations.services import jobs
 from operations.tasks import purge_old
@@ -112,7 +112,7 @@ def test_other_jobs_have_no_file_and_old_files_go(operator_api: ApiClient) -> No
         assert operator_api.get(f"/jobs/{missing}/file").status_code == 404
     purge_old.delay()
     assert JobChunk.objects.exists()
-    JobChunk.objects.update(created_at=timezone.now() - audit_export.KEPT - datetime.timedelta(minutes=1))
+    JobChunk.objects.update(created_at=timezone.now() - job_files.KEPT - datetime.timedelta(minutes=1))
     purge_old.delay()
     response = operator_api.get(f"/jobs/{job['id']}/file")
     assert response.status_code == 404

@@ -12,7 +12,7 @@ from cluster.kinds import all_kinds
 from opencrane.console.listing import PAGE_ROWS, Filter, FilterBar, page_of, url_with
 from opencrane.console.pages import ConsoleAction, ConsolePage
 from opencrane.errors import InvalidError, NotFoundError
-from operations import audit_export, audit_reading, selectors
+from operations import audit_export, audit_reading, job_files, selectors
 from operations.audit_pages import AuditFilter
 
 # Kinds of resources that are audited without being dual-written.
@@ -71,7 +71,7 @@ class AuditExport(ConsoleAction):
         names = ("action", "kind", "actor", "tenant", "since", "until", "resource", "request", "q")
         values = {name: text for name in names if (text := self.request.POST.get(name, "").strip()[:500])}
         file_format = self.request.POST.get("format", "")
-        if file_format not in audit_export.FORMATS:
+        if file_format not in job_files.FORMATS:
             raise InvalidError(fields={"format": ["Has to be jsonl or csv."]})
         job = audit_export.start_export(wanted=_wanted(values), file_format=file_format, actor=self.actor)
         return reverse("admin:job", args=[job.pk])

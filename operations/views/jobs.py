@@ -13,7 +13,7 @@ from opencrane.console.listing import Filter, FilterBar, listing
 from opencrane.console.pages import ConsoleAction, ConsolePage
 from operations import jobs as runners
 from operations import selectors
-from operations.audit_export import has_file
+from operations.job_files import has_file
 from operations.job_pages import file_response
 from operations.models import Job, JobItem
 from operations.services import jobs
@@ -28,6 +28,7 @@ KIND_LABELS = {
     "tenants.bulk": "Bulk action on tenants",
     "skills.backfill": "Backfill of the skill store",
     "skills.sync_source": "Sync of a source",
+    "budgets.export": "Export of usage",
 }
 
 

@@ -1,0 +1,122 @@
+"""LiteLLM keys: the list, and those of one tenant with rotate, revoke and apply again."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from budgets import litellm, reading
+from budgets.errors import LitellmKeyNotFoundError
+from budgets.models import LitellmKey
+from budgets.services import keys
+from opencrane.console.listing import Filter, FilterBar, capped_count, listing
+from opencrane.console.pages import ConsoleAction, ConsolePage
+from opencrane.errors import InvalidError
+from tenants.errors import TenantNotFoundError
+from tenants.selectors import tenant_named
+
+STATES = {
+    "wanted": ("info", "hourglass_top", "Being issued"),
+    "active": ("ok", "key", "Active"),
+    "retiring": ("muted", "timer", "In its grace"),
+    "revoking": ("warn", "key_off", "Being revoked"),
+    "revoked": ("muted", "block", "Revoked"),
+}
+
+
+def key_url(tenant: str) -> str:
+    return reverse("admin:litellm_key", args=[tenant])
+
+
+class KeyList(ConsolePage):
+    resource = "ai-budget"
+    title = "LiteLLM keys"
+    template_name = "budgets/keys.html"
+    http_method_names = ["get", "head"]
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        options = [("failing", "Failing"), ("drifted", "Drifted"), *((key, words[2]) for key, words in STATES.items())]
+        bar = FilterBar(request, [Filter("state", "State", "choice", options)], "Search tenants")
+        found = reading.keys_listed(bar.values())
+        page = listing(request, reading.KEYS_BY_NAME, found, lambda row: (row.tenant, row.pk))
+        return self.render(
+            {
+                "bar": bar,
+                "listing": page,
+                "rows": [{"key": key, "state": STATES[key.state]} for key in page.rows],
+                "count": capped_count(found),
+                "is_filtered": bool(bar.active),
+                "litellm": litellm.is_configured(),
+            }
+        )
+
+
+class KeyPage(ConsolePage):
+    resource = "ai-budget"
+    template_name = "budgets/key.html"
+    http_method_names = ["get", "head"]
+
+    def get(self, request: HttpRequest, name: str) -> HttpResponse:
+        found = reading.keys_of_name(name)
+        try:
+            tenant = tenant_named(name)
+        except TenantNotFoundError as exc:
+            tenant = None
+            if not found:
+                raise LitellmKeyNotFoundError(f"No tenant {name} ever had a LiteLLM key.") from exc
+        current = found[0] if found else None
+        return self.render(
+            {
+                "title": f"LiteLLM key of {name}",
+                "name": name,
+                "tenant": tenant,
+                "key": current,
+                "state": STATES[current.state] if current else None,
+                "is_live": any(key.state != LitellmKey.State.REVOKED for key in found),
+                "is_waiting": any(key.state in {"wanted", "revoking"} for key in found),
+                "rows": [{"key": key, "state": STATES[key.state]} for key in found],
+                "litellm": litellm.is_configured(),
+                "grace": settings.LITELLM_GRACE_SECONDS // 60,
+            }
+        )
+
+
+class KeyAction(ConsoleAction):
+    """Rotate (or issue), revoke, apply again."""
+
+    resource = "ai-budget"
+
+    def act(self, *, name: str, action: str) -> str:
+        match action:
+            case "rotate":
+                minutes = self.request.POST.get("grace", "").strip()
+                if not (minutes.isascii() and minutes.isdigit() and len(minutes) < 7):
+                    raise InvalidError("Nothing was done: the grace is a whole number of minutes.")
+                keys.rotate_key(tenant_name=name, grace_seconds=int(minutes) * 60, actor=self.actor)
+                messages.info(self.request, "A worker gets a new key; how far it is shows here.")
+            case "revoke":
+                if self.request.POST.get("confirm", "").strip() != name:
+                    raise InvalidError(f"Nothing was revoked: the name typed was not {name}.")
+                keys.revoke_key(tenant_name=name, actor=self.actor)
+                messages.success(self.request, "The key is dead in LiteLLM and its Secret is gone.")
+            case "sync":
+                keys.resync_key(tenant_name=name, actor=self.actor)
+                messages.info(self.request, "A worker applies it again; how far it is shows here.")
+            case _:
+                raise InvalidError("There is no such action.")
+        return key_url(name)
+
+    def back(self, *, name: str, action: str) -> str:
+        return key_url(name)
+
+
+def register() -> None:
+    """Called by `budgets.admin`."""
+    site: Any = admin.site
+    site.add_page("litellm-keys/", KeyList.as_view(), "litellm_keys")
+    site.add_page("litellm-keys/<str:name>/", KeyPage.as_view(), "litellm_key")
+    site.add_page("litellm-keys/<str:name>/do/<str:action>/", KeyAction.as_view(), "litellm_key_do")
+    site.add_object_page("LitellmKey", "admin:litellm_key")
+    site.add_navigation("Money", "LiteLLM keys", "key", "admin:litellm_keys", resource="ai-budget", position=39)
