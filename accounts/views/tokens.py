@@ -72,7 +72,7 @@ class NewToken(ConsolePage):
     template_name = "accounts/token_new.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        return self._form({"name": "", "owner": "", "role": self._roles()[-1].value, "days": "90"}, {})
+        return self._form({"name": "", "owner": "", "role": Role.VIEWER.value, "days": "90"}, {})
 
     def post(self, request: HttpRequest) -> HttpResponse:
         raw = {
