@@ -33,6 +33,8 @@ class BrowserViewSet(ApiViewSet):
     resource = "auth"
     public = True
     produces = ("text/html", "application/json")
+    # No HEAD: what a GET uses up here, its answer has to reach somebody.
+    http_method_names = ["get", "post", "options"]
 
     def handle_exception(self, exc: Exception) -> Any:
         error = to_domain_error(exc)

@@ -104,6 +104,8 @@ class DeviceViewSet(ApiViewSet):
     resource: ClassVar[str] = "auth"
     public = True
     failures = {"start": ("429",), "poll": ("429",)}
+    # No HEAD: it would use the token up and drop it.
+    http_method_names = ["get", "post", "options"]
 
     @extend_schema(summary="Begin a device grant", auth=[], request=None, responses={200: DeviceCodeSerializer})
     def start(self, request: ApiRequest) -> HttpResponse:

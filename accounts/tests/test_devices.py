@@ -165,6 +165,15 @@ def test_an_unknown_device_code_is_a_410(anonymous_api: ApiClient, code: str) ->
     assert (answer.status_code, answer.json()["status"]) == (410, "expired")
 
 
+def test_a_head_request_does_not_use_the_token_up() -> None:
+    device = Device()
+    browser = Browser()
+    browser.press(browser.open(device.said["verificationUri"]), "approve")
+    query = {"deviceCode": device.said["deviceCode"]}
+    assert device.client.head("/auth/device/token", query).status_code == 405
+    assert device.poll()[0] == 200
+
+
 def test_no_device_code_is_a_400(anonymous_api: ApiClient) -> None:
     answer = anonymous_api.get("/auth/device/token")
     assert (answer.status_code, list(answer.json()["fields"])) == (400, ["deviceCode"])
