@@ -17,7 +17,7 @@ from operations.models import ServerSample
 SPANS = {"3h": ("3 hours", 3), "24h": ("24 hours", 24), "7d": ("7 days", 7 * 24), "30d": ("30 days", 30 * 24)}
 FIRST_SPAN = "24h"
 STALE = timedelta(minutes=3)
-TONES = ("sum", "day", "limit")
+TONES = ("sum", "day", "text")
 
 
 class MetricsPage(ConsolePage):
