@@ -1,7 +1,6 @@
 """What deleted tenants have left in the cluster: parse, call one service, answer."""
 
 from typing import Any, ClassVar
-from uuid import UUID
 
 from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -44,7 +43,8 @@ class RetainedDataViewSet(ApiViewSet):
         parameters=[OpenApiParameter("reason", str, description="Why; goes into the audit trail.")],
         responses={200: RetainedDataStatusSerializer},
     )
-    def destroy(self, request: ApiRequest, data_id: UUID) -> HttpResponse:
+    def destroy(self, request: ApiRequest, data_id: str) -> HttpResponse:
         """Delete a volume and its key for good; a worker does it within seconds."""
-        retained.delete_retained(data_id=data_id, reason=params.text(request, "reason") or "", actor=self.actor)
-        return json_response({"id": data_id, "status": "deleted"})
+        found = params.parse_uuid(data_id)
+        retained.delete_retained(data_id=found, reason=params.text(request, "reason") or "", actor=self.actor)
+        return json_response({"id": found, "status": "deleted"})

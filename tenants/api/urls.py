@@ -8,7 +8,7 @@ from tenants.api.viewsets import TenantViewSet
 
 urlpatterns = [
     path("retained-data", RetainedDataViewSet.as_view({"get": "list"})),
-    path("retained-data/<uuid:data_id>", RetainedDataViewSet.as_view({"delete": "destroy"})),
+    path("retained-data/<str:data_id>", RetainedDataViewSet.as_view({"delete": "destroy"})),
     path("tenants", TenantViewSet.as_view({"get": "list", "post": "create"})),
     path("tenants/drift", TenantViewSet.as_view({"get": "drift"})),
     path("tenants/repair", TenantViewSet.as_view({"post": "repair"})),

@@ -64,7 +64,7 @@ def take_over(tenant: Tenant, *, adopt: bool) -> None:
 
 
 @transaction.atomic(durable=True)
-def delete_retained(*, data_id: UUID, reason: str = "", actor: Actor) -> RetainedData:
+def delete_retained(*, data_id: UUID | None, reason: str = "", actor: Actor) -> RetainedData:
     """Ask for retained data to be deleted for good; a worker does it. A second call changes nothing.
 
     Raises:
