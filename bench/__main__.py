@@ -19,7 +19,7 @@ def main() -> int:
         action="store_true",
         help="1,000 tenants, 100,000 audit entries and 200,000 records of usage only, less time",
     )
-    parser.add_argument("--only", default="", metavar="TEXT", help="only what has TEXT in its name")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only what has TEXT in its name; several by commas")
     parser.add_argument("--seconds", type=float, help="for each figure")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep the results there, for example bench/results")
     arguments = parser.parse_args()

@@ -56,7 +56,8 @@ class Bench:
     # --- Measuring -------------------------------------------------------------------------------------------------
 
     def wants(self, *names: str) -> bool:
-        return not self.plan.only or any(self.plan.only in name for name in names)
+        wanted = self.plan.only.split(",")
+        return not self.plan.only or any(text in name for name in names for text in wanted)
 
     def measure(self, name: str, clients: int, run: Callable[[], Samples], **facts: Any) -> Figure:
         """Run, note what the processes used meanwhile, compare, print."""

@@ -18,7 +18,7 @@ def start(supervisor: Supervisor, folder: DataFolder) -> str:
     data.mkdir(mode=0o700, exist_ok=True)
     configuration = folder.write_private(
         "registry.yml",
-        "version: 0.1\nlog: {level: fatal, accesslog: {disabled: true}}\n"
+        "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
         f'storage: {{filesystem: {{rootdirectory: "{data}"}}}}\nhttp: {{addr: "{in_url(host)}:{port}"}}\n',
     )
 
@@ -32,7 +32,8 @@ def start(supervisor: Supervisor, folder: DataFolder) -> str:
     supervisor.start(
         Service(
             name="registry",
-            argv=[program, "serve", str(configuration)],
+            # It logs each "not found" as an error, and a push asks for what is not there yet.
+            argv=["/bin/sh", "-c", 'exec "$0" serve "$1" 2>"$2"', program, str(configuration), str(data / "log")],
             env={"PATH": os.defpath, "LC_ALL": "C", "OTEL_TRACES_EXPORTER": "none"},
             cwd=data,
             ready=answers,

@@ -208,7 +208,9 @@ class Up:
                 "worker", python(*celery, "worker", "-n", "sync@%h", "-Q", "sync", "-c", "2", *worker), extra=quiet
             ),
             self._service(
-                "jobs", python(*celery, "worker", "-n", "jobs@%h", "-Q", "default", "-c", "1", *worker), extra=quiet
+                "jobs",
+                python(*celery, "worker", "-n", "jobs@%h", "-Q", "default,probes,scans", "-c", "1", *worker),
+                extra=quiet,
             ),
             self._service("beat", python(*celery, "beat", "-S", "celery.beat:Scheduler", "--loglevel", "WARNING")),
             self._service("projector", python("manage.py", "projector")),

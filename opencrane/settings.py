@@ -194,7 +194,13 @@ CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ALWAYS_EAGER = False
 CELERY_TASK_DEFAULT_QUEUE = "default"
-CELERY_TASK_ROUTES = {"cluster.sync_object": {"queue": "sync"}, "cluster.sweep": {"queue": "sync"}}
+CELERY_TASK_ROUTES = {
+    "cluster.sync_object": {"queue": "sync"},
+    "cluster.sweep": {"queue": "sync"},
+    # What comes by the hundred has queues of its own, which workers serve in turn: nothing waits behind all of it.
+    "mcpservers.probe_server": {"queue": "probes"},
+    "skills.scan_bundle": {"queue": "scans"},
+}
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
