@@ -73,7 +73,10 @@ def measure(bench: "Bench") -> None:
 
 def _servers(count: int, *, start: int = 0) -> list[McpServer]:
     made = [
-        McpServer(name=f"bench-{number}", endpoint=f"https://s{number}.example/mcp", transport="sse", status="active")
+        # Servers that speak WebSocket are not probed: hundreds of probes that fail would be measured along.
+        McpServer(
+            name=f"bench-{number}", endpoint=f"wss://s{number}.example/mcp", transport="websocket", status="active"
+        )
         for number in range(start, start + count)
     ]
     return McpServer.objects.bulk_create(made)

@@ -68,9 +68,9 @@ def delete_retained(*, data_id: UUID | None, reason: str = "", actor: Actor) -> 
     """Ask for retained data to be deleted for good; a worker does it. A second call changes nothing.
 
     Raises:
-        RetainedDataNotFoundError: it is gone, or was taken over.
+        RetainedDataNotFoundError: it is gone, or was taken over, or `data_id` is none.
     """
-    found = RetainedData.objects.select_for_update().filter(pk=data_id).first()
+    found = None if data_id is None else RetainedData.objects.select_for_update().filter(pk=data_id).first()
     if found is None:
         raise RetainedDataNotFoundError
     if not found.is_going:
