@@ -29,7 +29,7 @@ LEADERS = {
     "web": r"granian",
     "worker": r"celery .*-Q sync",
     "jobs": r"celery .*-Q default",
-    "beat": r"celery .*beat",
+    "beat": r"celery .* beat ",
     "projector": r"manage\.py projector",
     "operator": r"manage\.py operator",
 }
