@@ -55,9 +55,7 @@ class AccessTokenViewSet(ApiViewSet):
             "status": params.choice(request, "status", selectors.TOKEN_STATES),
         }
         filters = {name: value for name, value in wanted.items() if value}
-        page = selectors.NEWEST.page(request)
-        rows = list(selectors.NEWEST.apply(selectors.tokens_matching(self._visible(), filters), page))
-        rows, headers = selectors.NEWEST.finish(request, rows, page, lambda row: [row.created_at, row.pk])
+        rows, headers = selectors.NEWEST.read(request, selectors.tokens_matching(self._visible(), filters))
         return json_response([selectors.token_json(row) for row in rows], headers=headers)
 
     @extend_schema(request=CreateTokenSerializer, responses={201: CreatedTokenSerializer})

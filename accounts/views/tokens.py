@@ -42,7 +42,7 @@ class TokenList(ConsolePage):
             "Search name, owner or first characters",
         )
         found = selectors.tokens_matching(selectors.tokens_of_person(request.user), bar.values())
-        page = listing(request, selectors.NEWEST, found, lambda row: (row.created_at, row.pk))
+        page = listing(request, selectors.NEWEST, found)
         soon = timezone.now() + selectors.SOON
         rows = []
         for token in page.rows:

@@ -1,6 +1,6 @@
 """What tenants' pods report, one row for each tenant, by severity, wave and place on the board."""
 
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 
 from awareness import selectors
 from awareness.views.rollout import PLACE_LABELS
-from opencrane.console.listing import PAGE_ROWS, Filter, FilterBar, page_of
+from opencrane.console.listing import Filter, FilterBar, listing_by
 from opencrane.console.pages import ConsolePage
 
 SEVERITIES = {
@@ -37,15 +37,12 @@ class ParticipationList(ConsolePage):
             ],
             "Search name or display name",
         )
-        asked = replace(selectors.BY_NAME.page(request), limit=PAGE_ROWS)
-        found = selectors.participants(bar.values(), asked)
-        shown = found[:PAGE_ROWS]
-        following = selectors.BY_NAME.encode([shown[-1].name]) if len(found) > PAGE_ROWS else None
+        page = listing_by(request, selectors.BY_NAME, partial(selectors.participants, bar.values()))
         return self.render(
             {
                 "bar": bar,
-                "listing": page_of(request, shown, following),
-                "rows": [{"tenant": each, "severity": SEVERITIES[each.severity]} for each in shown],
+                "listing": page,
+                "rows": [{"tenant": each, "severity": SEVERITIES[each.severity]} for each in page.rows],
                 "stats": [
                     {"key": key, "label": words[2], "count": counts[key], "url": f"{request.path}?severity={key}"}
                     for key, words in SEVERITIES.items()

@@ -21,7 +21,7 @@ class SessionList(ConsolePage):
     def get(self, request: HttpRequest) -> HttpResponse:
         bar = FilterBar(request, [], "Search session or principal")
         found = selectors.sessions_listed(bar.search)
-        page = listing(request, selectors.SESSIONS_NEWEST, found, lambda row: (row.created_at, row.pk))
+        page = listing(request, selectors.SESSIONS_NEWEST, found)
         return self.render({"bar": bar, "listing": page, "count": capped_count(found)})
 
 

@@ -67,7 +67,7 @@ class BudgetViewSet(ApiViewSet):
         keyset = selectors.ACCOUNTS_NEWEST
         page = keyset.page(request)
         rows = selectors.account_budgets(filters, page)
-        rows, headers = keyset.finish(request, rows, page, lambda row: [row[0].created_at, row[0].pk])
+        rows, headers = keyset.finish(request, rows, page, lambda row: keyset.key(row[0]))
         found = [
             {
                 "userId": budget.user_id,

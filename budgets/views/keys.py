@@ -40,7 +40,7 @@ class KeyList(ConsolePage):
         options = [("failing", "Failing"), ("drifted", "Drifted"), *((key, words[2]) for key, words in STATES.items())]
         bar = FilterBar(request, [Filter("state", "State", "choice", options)], "Search tenants")
         found = reading.keys_listed(bar.values())
-        page = listing(request, reading.KEYS_BY_NAME, found, lambda row: (row.tenant, row.pk))
+        page = listing(request, reading.KEYS_BY_NAME, found)
         return self.render(
             {
                 "bar": bar,

@@ -1,5 +1,6 @@
 """Budgets: that of everybody together, and those of accounts."""
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -11,9 +12,8 @@ from budgets import rules, selectors
 from budgets.api.serializers import BudgetBodySerializer
 from budgets.services import limits
 from budgets.views.spend import STATES
-from opencrane.api.keyset import Page
 from opencrane.api.serializers import flatten_errors
-from opencrane.console.listing import PAGE_ROWS, Filter, FilterBar, page_of
+from opencrane.console.listing import Filter, FilterBar, listing_by
 from opencrane.console.pages import ConsoleAction, ConsolePage
 from opencrane.errors import InvalidError
 
@@ -28,19 +28,16 @@ class BudgetsPage(ConsolePage):
         options = [(key, words[2]) for key, words in STATES.items()]
         bar = FilterBar(request, [Filter("state", "State", "choice", options)], "Search accounts")
         keyset = selectors.ACCOUNTS_NEWEST
-        asked = keyset.page(request)
-        page = Page(PAGE_ROWS, asked.after, asked.state)
-        found = selectors.account_budgets(bar.values(), page)
-        shown = found[:PAGE_ROWS]
-        cursor = keyset.encode([shown[-1][0].created_at, shown[-1][0].pk]) if len(found) > PAGE_ROWS else None
+        read = partial(selectors.account_budgets, bar.values())
+        page = listing_by(request, keyset, read, key=lambda row: keyset.key(row[0]))
         everybody = selectors.global_spend()
         return self.render(
             {
                 "everybody": everybody,
                 "everybody_state": STATES[everybody.state],
                 "bar": bar,
-                "rows": [{"budget": row, "spend": spend, "state": STATES[spend.state]} for row, spend in shown],
-                "listing": page_of(request, shown, cursor),
+                "rows": [{"budget": row, "spend": spend, "state": STATES[spend.state]} for row, spend in page.rows],
+                "listing": page,
                 "is_filtered": bool(bar.active),
             }
         )

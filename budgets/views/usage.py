@@ -1,6 +1,7 @@
 """The ledger of usage: filter, read, export."""
 
 import datetime
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
@@ -10,9 +11,8 @@ from django.utils.dateparse import parse_date
 
 from budgets import reading, usage_export
 from budgets.selectors import UsageFilter
-from opencrane.api.keyset import Page
 from opencrane.api.params import parse_uuid
-from opencrane.console.listing import PAGE_ROWS, Filter, FilterBar, distinct_values, page_of
+from opencrane.console.listing import Filter, FilterBar, distinct_values, listing_by
 from opencrane.console.pages import ConsoleAction, ConsolePage
 from opencrane.errors import InvalidError
 from operations import job_files
@@ -28,16 +28,12 @@ class UsagePage(ConsolePage):
         models = [(name, name) for name in distinct_values("budgets_usageday", "model")]
         bar = FilterBar(request, usage_filters(models), has_search=False)
         wanted = wanted_of(bar.values())
-        keyset = reading.USAGE_NEWEST
-        asked = keyset.page(request)
-        found = reading.usage_listed(wanted, Page(PAGE_ROWS, asked.after, asked.state))
-        shown = found[:PAGE_ROWS]
-        cursor = keyset.encode([shown[-1].recorded_at, shown[-1].pk]) if len(found) > PAGE_ROWS else None
+        page = listing_by(request, reading.USAGE_NEWEST, partial(reading.usage_listed, wanted))
         return self.render(
             {
                 "bar": bar,
-                "rows": shown,
-                "listing": page_of(request, shown, cursor),
+                "rows": page.rows,
+                "listing": page,
                 "is_filtered": bool(bar.active),
                 "filters": bar.values(),
             }

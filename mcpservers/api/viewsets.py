@@ -126,10 +126,7 @@ class McpServerViewSet(ApiViewSet):
     def probes(self, request: ApiRequest, id: str) -> HttpResponse:
         """The last probes, newest first."""
         server = selectors.server_by_id(params.parse_uuid(id))
-        keyset = selectors.PROBES_NEWEST
-        page = keyset.page(request)
-        rows = list(keyset.apply(selectors.probes_of(server), page))
-        rows, headers = keyset.finish(request, rows, page, lambda probe: [probe.at, probe.pk])
+        rows, headers = selectors.PROBES_NEWEST.read(request, selectors.probes_of(server))
         found = [
             {
                 "at": probe.at,

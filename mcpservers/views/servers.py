@@ -77,7 +77,7 @@ class ServerList(ConsolePage):
     def get(self, request: HttpRequest) -> HttpResponse:
         bar = filter_bar(request)
         found = reading.servers_listed(bar.values())
-        page = listing(request, reading.NEWEST, found, lambda row: (row.created_at, row.pk))
+        page = listing(request, reading.NEWEST, found)
         rows = []
         for server in page.rows:
             health = getattr(server, "health", None)
@@ -172,7 +172,7 @@ class ServerPage(ConsolePage):
 
     def _probes(self, server: McpServer) -> dict[str, Any]:
         found = selectors.probes_of(server)
-        page = listing(self.request, reading.PROBES_NEWEST, found, lambda row: (row.at, row.pk), rows=PROBE_ROWS)
+        page = listing(self.request, reading.PROBES_NEWEST, found, rows=PROBE_ROWS)
         return {"listing": page, "kept": probes.KEPT_PROBES}
 
     def _audit(self, server: McpServer) -> dict[str, Any]:

@@ -174,6 +174,19 @@ class Keyset:
 
     # --- Answers
 
+    def key(self, row: Any) -> tuple[Any, ...]:
+        """The sort values of a row that has them as attributes."""
+        return tuple(getattr(row, column) for column in self.columns)
+
+    def read(self, request: HttpRequest | Any, queryset: QuerySet[AnyModel, Any]) -> tuple[list[Any], dict[str, str]]:
+        """The rows that the request's `limit` and `cursor` ask for, and the headers that say where it goes on.
+
+        Raises:
+            InvalidError, InvalidCursorError: as `page` does.
+        """
+        page = self.page(request)
+        return self.finish(request, list(self.apply(queryset, page)), page, self.key)
+
     def finish(
         self, request: HttpRequest | Any, rows: list[Row], page: Page, key: Callable[[Row], Sequence[Any]]
     ) -> tuple[list[Row], dict[str, str]]:

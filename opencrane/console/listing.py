@@ -9,7 +9,7 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from opencrane.api.keyset import Keyset
+from opencrane.api.keyset import Keyset, Page
 
 PAGE_ROWS = 50
 COUNT_CAP = 10_000
@@ -160,7 +160,6 @@ def listing(
     request: HttpRequest,
     keyset: Keyset,
     queryset: QuerySet[Any, Any],
-    key: Callable[[Any], Sequence[Any]],
     rows: int = PAGE_ROWS,
 ) -> Listing[Any]:
     """One page of a queryset in the keyset's order, in one query.
@@ -168,13 +167,29 @@ def listing(
     Raises:
         InvalidCursorError: the cursor belongs to another list.
     """
-    page = replace(keyset.page(request), limit=rows)
-    found = list(keyset.apply(queryset, page))
-    return page_of(request, found[:rows], keyset.encode(key(found[rows - 1])) if len(found) > rows else "")
+    return listing_by(request, keyset, lambda page: list(keyset.apply(queryset, page)), rows)
+
+
+def listing_by(
+    request: HttpRequest,
+    keyset: Keyset,
+    read: Callable[[Page], list[Any]],
+    rows: int = PAGE_ROWS,
+    key: Callable[[Any], Sequence[Any]] | None = None,
+) -> Listing[Any]:
+    """The same for rows that are not read by the ORM.
+
+    Args:
+        read: the rows of a page, and one more if there is.
+        key: sort values of a row; None where they are its attributes.
+    """
+    found = read(replace(keyset.page(request), limit=rows))
+    is_last = len(found) <= rows
+    return page_of(request, found[:rows], "" if is_last else keyset.encode((key or keyset.key)(found[rows - 1])))
 
 
 def page_of(request: HttpRequest, rows: list[Any], next_cursor: str | None) -> Listing[Any]:
-    """The same for rows that were read in another way."""
+    """The same for a page that has been read already."""
     return Listing(
         rows,
         url_with(request, cursor=next_cursor) if next_cursor else "",

@@ -129,11 +129,8 @@ class JobViewSet(ApiViewSet):
             "status": params.choice(request, "status", Job.Status.values),
             "kind": params.text(request, "kind"),
         }
-        page = JOBS_NEWEST.page(request)
         found = Job.objects.filter(**{name: value for name, value in filters.items() if value is not None})
-        rows, headers = JOBS_NEWEST.finish(
-            request, list(JOBS_NEWEST.apply(found, page)), page, lambda job: (job.created_at, job.pk)
-        )
+        rows, headers = JOBS_NEWEST.read(request, found)
         return json_response([job_as_json(job) for job in rows], headers=headers)
 
     @extend_schema(
@@ -148,14 +145,11 @@ class JobViewSet(ApiViewSet):
     )
     def retrieve(self, request: Any, id: str) -> HttpResponse:
         job = selectors.job_by_id(_job_id(id))
-        page = ITEMS_IN_ORDER.page(request)
         found = JobItem.objects.filter(job=job)
         outcome = params.text(request, "outcome")
         if outcome is not None:
             found = found.filter(outcome=outcome)
-        items, headers = ITEMS_IN_ORDER.finish(
-            request, list(ITEMS_IN_ORDER.apply(found, page)), page, lambda item: (item.pk,)
-        )
+        items, headers = ITEMS_IN_ORDER.read(request, found)
         return json_response(job_as_json(job) | {"items": [item_as_json(item) for item in items]}, headers=headers)
 
     @extend_schema(summary="Cancel a job", parameters=[_JOB_ID], request=None, responses=JobSerializer)

@@ -194,13 +194,7 @@ class WebhookViewSet(ApiViewSet):
             filters["event"] = event
         if "enabled" in request.GET:
             filters["enabled"] = params.boolean(request, "enabled", default=True)
-        page = NEWEST.page(request)
-        rows, headers = NEWEST.finish(
-            request,
-            list(NEWEST.apply(selectors.webhooks_matching(filters), page)),
-            page,
-            lambda webhook: (webhook.created_at, webhook.pk),
-        )
+        rows, headers = NEWEST.read(request, selectors.webhooks_matching(filters))
         return json_response([webhook_as_json(webhook) for webhook in rows], headers=headers)
 
     @extend_schema(summary="Make a webhook", request=CreateWebhookSerializer, responses={201: CreatedWebhookSerializer})
@@ -301,13 +295,7 @@ class WebhookViewSet(ApiViewSet):
             status=params.choice(request, "status", Delivery.Status.values) or "",
             event=params.choice(request, "event", [*EVENTS, TEST_EVENT]) or "",
         )
-        page = DELIVERIES_NEWEST.page(request)
-        rows, headers = DELIVERIES_NEWEST.finish(
-            request,
-            list(DELIVERIES_NEWEST.apply(found, page)),
-            page,
-            lambda delivery: (delivery.created_at, delivery.pk),
-        )
+        rows, headers = DELIVERIES_NEWEST.read(request, found)
         return json_response([delivery_as_json(delivery) for delivery in rows], headers=headers)
 
     @extend_schema(

@@ -86,7 +86,7 @@ class DriftPage(ConsolePage):
             search_label="Search names",
         )
         found = selectors.drift_findings(kind, issue=bar.filters[0].value, text=bar.search)
-        page = listing(request, BY_NAME, found, lambda finding: (finding.name,), rows=FINDINGS_SHOWN)
+        page = listing(request, BY_NAME, found, rows=FINDINGS_SHOWN)
         check = selectors.job_under_way(f"{driftchecks.CHECK}:{kind}")
         repair = selectors.job_under_way(f"{repairs.REPAIR}:{kind}")
         return self.render(

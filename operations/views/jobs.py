@@ -55,7 +55,7 @@ class JobList(ConsolePage):
             ],
             has_search=False,
         )
-        page = listing(request, NEWEST, selectors.jobs_matching(bar.values()), lambda job: (job.created_at, job.pk))
+        page = listing(request, NEWEST, selectors.jobs_matching(bar.values()))
         rows = [{"job": job, "label": job_label(job)} for job in page.rows]
         return self.render({"bar": bar, "listing": page, "rows": rows, "is_filtered": bool(bar.active)})
 
@@ -75,7 +75,7 @@ class JobPage(ConsolePage):
             return response
         only = request.GET.get("outcome", "")[:40]
         items = selectors.job_items(job, only)
-        page = listing(request, ITEMS, items, lambda item: (item.pk,), rows=100)
+        page = listing(request, ITEMS, items, rows=100)
         counts = selectors.job_outcomes(job)
         return self.render(
             {

@@ -69,7 +69,7 @@ class WebhookList(ConsolePage):
             "Search name or address",
         )
         found = selectors.webhooks_matching(bar.values())
-        page = listing(request, NEWEST, found, lambda row: (row.created_at, row.pk))
+        page = listing(request, NEWEST, found)
         rows = [{"webhook": webhook, "health": health_of(webhook)} for webhook in page.rows]
         is_empty = not rows and not bar.active and not request.GET.get("cursor")
         api_url = request.build_absolute_uri("/api/v1")
@@ -100,7 +100,7 @@ def webhook_page(page: ConsolePage, webhook_id: UUID, secret: str = "") -> HttpR
     )
     wanted = bar.values()
     found = selectors.deliveries_of(webhook, status=wanted.get("status", ""), event=wanted.get("event", ""))
-    rows = listing(page.request, DELIVERIES_NEWEST, found, lambda row: (row.created_at, row.pk), rows=DELIVERY_ROWS)
+    rows = listing(page.request, DELIVERIES_NEWEST, found, rows=DELIVERY_ROWS)
     values = {
         "title": webhook.name,
         "webhook": webhook,

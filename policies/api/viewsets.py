@@ -78,11 +78,8 @@ class PolicyViewSet(DualWrittenViewSet):
     def tenants(self, request: ApiRequest, name: str) -> HttpResponse:
         """The tenants a policy is for: those that name it, and those that name none and that its selector picks."""
         policy = selectors.policy_named(name)
-        keyset = selectors.TENANTS_BY_NAME
-        page = keyset.page(request)
-        columns = ("name", "display_name", "team", "policy_ref")
-        rows = list(keyset.apply(selectors.tenants_of(policy), page).values_list(*columns))
-        rows, headers = keyset.finish(request, rows, page, lambda row: [row[0]])
+        reached = selectors.tenants_of(policy).values_list("name", "display_name", "team", "policy_ref", named=True)
+        rows, headers = selectors.TENANTS_BY_NAME.read(request, reached)
         found = [
             {
                 "name": tenant,

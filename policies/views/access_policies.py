@@ -57,7 +57,7 @@ class PolicyList(ConsolePage):
     def get(self, request: HttpRequest) -> HttpResponse:
         bar = filter_bar(request)
         found = reading.policies_listed(bar.values())
-        page = listing(request, reading.POLICIES_NEWEST, found, lambda row: (row.created_at, row.pk))
+        page = listing(request, reading.POLICIES_NEWEST, found)
         reach = reading.reach_counts(page.rows)
         rows = [
             {
@@ -147,7 +147,7 @@ class PolicyPage(ConsolePage):
     def _tenants(self, policy: AccessPolicy) -> dict[str, Any]:
         bar = TabSearch(self.request, [], "Search name, display name or e-mail", keep_tab="tenants")
         found = reading.tenants_reached(policy, bar.search)
-        page = listing(self.request, reading.TENANTS_BY_NAME, found, lambda row: (row.name,))
+        page = listing(self.request, reading.TENANTS_BY_NAME, found)
         return {"bar": bar, "listing": page, "count": capped_count(found), "whom": whom(policy)}
 
     def _spec(self, policy: AccessPolicy) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class GroupList(ConsolePage):
     def get(self, request: HttpRequest) -> HttpResponse:
         bar = filter_bar(request)
         found = reading.groups_listed(bar.values())
-        page = listing(request, reading.GROUPS_NEWEST, found, lambda row: (row.created_at, row.pk))
+        page = listing(request, reading.GROUPS_NEWEST, found)
         sizes = reading.group_sizes(page.rows)
         rows = [{"group": row, "members": sizes[row.pk][0], "grants": sizes[row.pk][1]} for row in page.rows]
         is_filtered = bool(bar.active)

@@ -143,11 +143,7 @@ class SourceViewSet(ApiViewSet):
             "sync_status": params.choice(request, "syncStatus", source_reading.SYNC_STATUSES),
         }
         found = source_reading.sources_matching({key: value for key, value in filters.items() if value})
-        keyset = source_reading.NEWEST
-        page = keyset.page(request)
-        rows, headers = keyset.finish(
-            request, list(keyset.apply(found, page)), page, lambda row: [row.created_at, row.pk]
-        )
+        rows, headers = source_reading.NEWEST.read(request, found)
         return json_response([source_reading.source_json(row) for row in rows], headers=headers)
 
     @extend_schema(request=CreateSourceSerializer, responses={201: SourceSerializer})
@@ -217,9 +213,7 @@ class SourceViewSet(ApiViewSet):
             "state": params.choice(request, "state", source_reading.ITEM_STATES),
         }
         found = source_reading.items_of(source, {key: value for key, value in filters.items() if value})
-        keyset = source_reading.ITEMS_BY_NAME
-        page = keyset.page(request)
-        rows, headers = keyset.finish(request, list(keyset.apply(found, page)), page, lambda row: [row.name, row.pk])
+        rows, headers = source_reading.ITEMS_BY_NAME.read(request, found)
         return json_response([source_reading.item_json(row) for row in rows], headers=headers)
 
     @extend_schema(

@@ -37,7 +37,7 @@ class BundleList(ConsolePage):
             "Search name, description or tags",
         )
         found = reading.bundles_listed(bar.values())
-        page = listing(request, reading.NEWEST, found, lambda row: (row.created_at, row.pk))
+        page = listing(request, reading.NEWEST, found)
         is_filtered = bool(bar.active)
         return self.render(
             {

@@ -164,7 +164,7 @@ class SourceList(ConsolePage):
             "Search name or address",
         )
         found = source_reading.sources_matching(bar.values())
-        page = listing(request, source_reading.NEWEST, found, lambda row: (row.created_at, row.pk))
+        page = listing(request, source_reading.NEWEST, found)
         rows = [
             {"source": row, "status": STATUSES[row.sync_status], "type": TYPES[row.type], "items": row.item_count or 0}
             for row in page.rows
@@ -224,7 +224,7 @@ class SourcePage(ConsolePage):
             "Search name, description or upstream id",
         )
         found = source_reading.items_of(source, bar.values())
-        page = listing(self.request, source_reading.ITEMS_BY_NAME, found, lambda row: (row.name, row.pk), rows=ROWS)
+        page = listing(self.request, source_reading.ITEMS_BY_NAME, found, rows=ROWS)
         rows = [
             {
                 "item": item,
@@ -246,7 +246,7 @@ class SourcePage(ConsolePage):
 
     def _imports(self, source: ThirdPartySource) -> dict[str, Any]:
         found = source_reading.imports_from(source)
-        page = listing(self.request, source_reading.BUNDLES_NEWEST, found, lambda row: (row.created_at, row.pk))
+        page = listing(self.request, source_reading.BUNDLES_NEWEST, found)
         return {"listing": page, "servers": source_reading.servers_from(source)}
 
     def _syncs(self, source: ThirdPartySource) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class StorePage(ConsolePage):
         state = state if state in STATES else ""
         counts = store_reading.published_by_state()
         found = store_reading.published_in(state)
-        page = listing(request, WAITING, found, lambda row: (row.oci_not_before, row.pk))
+        page = listing(request, WAITING, found)
         running = operations.job_under_way(backfill.KIND)
         last = None if running else store_reading.last_backfill()
         return self.render(

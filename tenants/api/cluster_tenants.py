@@ -180,10 +180,8 @@ class ClusterTenantViewSet(DualWrittenViewSet):
             filters["tier"] = tier
         if phase := params.choice(request, "phase", PHASES):
             filters["phase"] = phase
-        keyset = selectors.CLUSTER_TENANTS_NEWEST
-        page = keyset.page(request)
-        rows = list(keyset.apply(selectors.cluster_tenants_matching(filters), page))
-        rows, headers = keyset.finish(request, rows, page, lambda row: (row.created_at, row.pk))
+        found = selectors.cluster_tenants_matching(filters)
+        rows, headers = selectors.CLUSTER_TENANTS_NEWEST.read(request, found)
         return json_response([cluster_tenant_detail(row) for row in rows], headers=headers)
 
     @extend_schema(request=CreateClusterTenantSerializer, responses={201: ClusterTenantSerializer})

@@ -31,11 +31,8 @@ class RetainedDataViewSet(ApiViewSet):
     )
     def list(self, request: ApiRequest) -> HttpResponse:
         """Volumes and encryption keys that deleted tenants have left, newest first."""
-        page = selectors.RETAINED_NEWEST.page(request)
-        found = selectors.RETAINED_NEWEST.apply(selectors.retained_data(params.text(request, "tenant") or ""), page)
-        rows, headers = selectors.RETAINED_NEWEST.finish(
-            request, list(found), page, lambda row: (row.created_at, row.pk)
-        )
+        found = selectors.retained_data(params.text(request, "tenant") or "")
+        rows, headers = selectors.RETAINED_NEWEST.read(request, found)
         return json_response([retained_data(row) for row in rows], headers=headers)
 
     @extend_schema(

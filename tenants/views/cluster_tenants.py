@@ -103,7 +103,7 @@ class ClusterTenantList(ConsolePage):
             "Search name, display name or domain",
         )
         found = selectors.cluster_tenants_matching(bar.values())
-        page = listing(request, NEWEST, found, lambda row: (row.created_at, row.pk))
+        page = listing(request, NEWEST, found)
         known = capacities(page.rows)
         names = [row.name for row in page.rows]
         drifted = set(DriftFinding.objects.filter(kind="ClusterTenant", name__in=names).values_list("name", flat=True))

@@ -48,9 +48,9 @@ class TenantList(ConsolePage):
         by_name = request.GET.get("sort") == "name"
         found = selectors.tenants_listed(bar.values())
         if by_name:
-            page = listing(request, selectors.BY_NAME, found, lambda row: (row.name,))
+            page = listing(request, selectors.BY_NAME, found)
         else:
-            page = listing(request, selectors.NEWEST_FIRST, found, lambda row: (row.created_at, row.pk))
+            page = listing(request, selectors.NEWEST_FIRST, found)
         rows = [{"tenant": row, "state": selectors.shown_state(row, is_drifted=row.is_drifted)} for row in page.rows]
         is_filtered = bool(bar.active)
         count = capped_count(selectors.tenants_matching(bar.values()))

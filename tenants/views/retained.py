@@ -24,7 +24,7 @@ class RetainedDataList(ConsolePage):
     def get(self, request: HttpRequest) -> HttpResponse:
         bar = FilterBar(request, [], "Exact name of a tenant")
         found = selectors.retained_data(bar.search)
-        page = listing(request, selectors.RETAINED_NEWEST, found, lambda row: (row.created_at, row.pk))
+        page = listing(request, selectors.RETAINED_NEWEST, found)
         rows = [retained_data(row) for row in page.rows]
         return self.render({"bar": bar, "listing": page, "rows": rows, "count": capped_count(found)})
 
