@@ -52,7 +52,7 @@ class AuditEntry(models.Model):
         verbose_name_plural = "audit entries"
         indexes = [
             models.Index(name="audit_newest", fields=["-timestamp", "-id"]),
-            models.Index(name="audit_by_xid", fields=["xid"]),
+            models.Index(name="audit_by_transaction", fields=["xid", "id"]),
             models.Index(name="audit_by_tenant", fields=["tenant", "-timestamp", "-id"]),
             models.Index(
                 name="audit_by_tenant_id",

@@ -356,6 +356,6 @@ def test_every_page_walks_an_index(api: ApiClient, filters: dict[str, str], inde
         )
         explain.execute("EXPLAIN " + query)
         plan = "\n".join(row[0] for row in explain.fetchall())
-    # A page may have a second part for what others have under way, which goes by audit_by_xid.
+    # A page may have a second part for what others have under way, which goes by audit_by_transaction.
     assert re.search(rf"Limit [^\n]*\n *->  Index Scan using {index} ", plan), plan
     assert "Seq Scan" not in plan, plan

@@ -10,6 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, connections, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Role, User
 from devstack.tests.dev_process import wait_until
@@ -88,6 +89,19 @@ def test_what_is_sealed_is_found_whole() -> None:
     for wrong in (f"{last.pk}:{'0' * 64}", f"{last.pk + 1}:{last.hash}", "nonsense"):
         with pytest.raises(CommandError, match="made anew"):
             verify("--expect", wrong)
+
+
+def test_a_batch_costs_what_it_seals_however_much_one_transaction_wrote() -> None:
+    write(3)
+    with CaptureQueriesContext(connection) as captured:
+        assert sealing.seal_entries(batch_rows=3) == 3
+    query = next(each["sql"] for each in captured if "sha256" in each["sql"])
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+        cursor.execute("EXPLAIN " + query)
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+    assert "Index Scan using audit_by_transaction" in plan, plan
+    assert "Sort" not in plan, plan
 
 
 COPY = (
