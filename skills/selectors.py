@@ -167,9 +167,14 @@ def bundle_named(text: str) -> SkillBundle | None:
         return SkillBundle.objects.filter(pk=bundle_id).first()
     found = list(SkillBundle.objects.filter(name=text))
     if not found:
-        name, _, version = text.rpartition("@")
-        return SkillBundle.objects.filter(name=name, version=version).first()
+        return bundle_at(text)
     return max(found, key=lambda row: (row.status == SkillBundle.Status.PUBLISHED, rules.version_key(row.version)))
+
+
+def bundle_at(text: str) -> SkillBundle | None:
+    """The bundle that `name@version` stands for: no version has an `@` in it."""
+    name, _, version = text.rpartition("@")
+    return SkillBundle.objects.filter(name=name, version=version).first()
 
 
 def bundles_by_id(ids: list[str]) -> dict[str, SkillBundle]:

@@ -5,6 +5,7 @@ from uuid import UUID
 from celery import shared_task
 
 from skills.services import backfill as _backfill  # noqa: F401  (registers its runner)
+from skills.services import bulk as _bulk  # noqa: F401  (registers its runner)
 from skills.services import publishing, scanning, syncing
 
 

@@ -166,6 +166,11 @@ def cluster_tenants_matching(filters: dict[str, str]) -> QuerySet[ClusterTenant]
     return found
 
 
+def cluster_tenant_names(filters: dict[str, str], limit: int) -> list[str]:
+    """Names of the cluster tenants that fit, in order; no more than `limit`."""
+    return list(cluster_tenants_matching(filters).order_by("name").values_list("name", flat=True)[:limit])
+
+
 def tenants_in(name: str, limit: int) -> list[str]:
     """Tenants whose `clusterTenantRef` names a cluster tenant, in order; also those that are being deleted."""
     return list(Tenant.objects.filter(cluster_tenant_ref=name).order_by("name").values_list("name", flat=True)[:limit])

@@ -5,7 +5,7 @@ from uuid import UUID
 from celery import shared_task
 
 from tenants import selectors
-from tenants.services import bulk, idle, provisioning, release, retained  # noqa: F401  (bulk registers its runner)
+from tenants.services import bulk, cluster_bulk, idle, provisioning, release, retained  # noqa: F401  (jobs register)
 
 
 @shared_task(name="tenants.purge_retained", soft_time_limit=50, time_limit=60)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from django.db.models import Model
+from django.db.models import F, Model, QuerySet
+from django.db.models.expressions import Combinable
 from django.utils import timezone
 
 from cluster.wait import Write
@@ -51,19 +52,28 @@ class BulkAction:
     takes_reason: bool = False
 
 
+_BY_NAME: Final = F("name")
+
+
 @dataclass(frozen=True)
 class BulkKind:
-    """Objects that things can be done to in bulk; `model` has a unique `name` and `created_at`.
+    """Objects that things can be done to in bulk; `model` has `created_at`.
 
     Attributes:
         job: the kind of its jobs.
         noun: `tenant`, or `policy,policies`.
+        name: what people call one, as an expression over `model` that no two share.
     """
 
     job: str
     noun: str
     model: type[Model]
     actions: Mapping[str, BulkAction]
+    name: Combinable = _BY_NAME
+
+    def named(self, names: list[str]) -> QuerySet[Any]:
+        """Those of the objects that there are, in no order; `bulk_name` is what each is called."""
+        return self.model._default_manager.order_by().annotate(bulk_name=self.name).filter(bulk_name__in=names)
 
     def names(self, count: int) -> str:
         """`1 tenant`, `2 tenants`."""
@@ -112,14 +122,13 @@ def run_bulk(kind: BulkKind, job: JobRun, params: dict[str, Any], actor: Actor) 
     names: list[str] = [name for name in params["names"] if job.only_keys is None or name in job.only_keys]
     reason = params.get("reason", "")
     chosen_at = datetime.datetime.fromisoformat(params["chosenAt"])
-    newer = kind.model._default_manager.filter(created_at__gt=chosen_at)
     counts: dict[str, int] = {}
     done = 0
     job.progress(0, len(names))
     for start in range(0, len(names), BATCH):
         job.checkpoint()
         batch = names[start : start + BATCH]
-        strangers = set(newer.filter(name__in=batch).values_list("name", flat=True))
+        strangers = set(kind.named(batch).filter(created_at__gt=chosen_at).values_list("bulk_name", flat=True))
         deadline = timezone.now() + datetime.timedelta(seconds=BATCH_WAIT_SECONDS)
         begun = [(name, _begin(action, name, reason, actor)) for name in batch if name not in strangers]
         outcomes = [(name, *_end(action, started, deadline)) for name, started in begun]

@@ -1,5 +1,6 @@
-"""Doing one thing to many policies, groups or MCP servers: asked first, then a job with a result for each."""
+"""Doing one thing to many objects of a list: asked first, then a job with a result for each."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from django.test import Client
 from accounts.models import Role
 from accounts.tests.people import signed_in
 from cluster.client import cluster_client
-from cluster.resources import ACCESS_POLICIES
+from cluster.resources import ACCESS_POLICIES, CLUSTER_TENANTS
 from mcpservers.models import McpServer
 from opencrane.actor import SYSTEM
 from operations.models import AuditEntry, Job
@@ -16,7 +17,10 @@ from policies.models import AccessPolicy, Grant, Group
 from policies.services import access_policies
 from policies.tests.factories import make_grant, make_group, make_tenant
 from policies.tests.test_console import make_server
-from tenants.models import Tenant
+from skills.models import SkillBundle
+from skills.tests.factories import make_bundle
+from tenants.models import ClusterTenant, Tenant
+from tenants.services import cluster_tenants
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
@@ -96,7 +100,82 @@ def test_policies_that_a_tenant_names_stay_and_say_so(operator: Client, cluster_
     assert cluster_client().get(ACCESS_POLICIES, "free") is None
 
 
-@pytest.mark.parametrize("path", ["policies", "groups", "mcp-servers"])
+def test_bundles_that_have_passed_are_published_and_the_others_say_why_not(operator: Client) -> None:
+    make_bundle("fit", tags=["new"])
+    make_bundle("fit", "1.1.0")
+    make_bundle("unfit", tags=["new"], scan_status="failed", is_cleared=False, severities={"high": 2})
+    make_bundle("bare", tags=["new"], content=b"", scan_status="unavailable", scan_error="It has no content.")
+    assert 'value="fit@1.1.0"' in operator.get("/admin/skills/").content.decode()
+    bulk = "/admin/skills-bulk/"
+    asked = operator.post(bulk, {"action": "publish", "all": "1", "query": "tag=new"}).content.decode()
+    assert "3 skill bundles will be published" in asked
+    assert "bare@1.0.0, fit@1.0.0, unfit@1.0.0" in asked
+    chosen = ["fit@1.0.0", "unfit@1.0.0", "bare@1.0.0", "gone@1.0.0"]
+    for action, done in (("review", "sent to review"), ("publish", "published"), ("deprecate", "deprecated")):
+        job = start(operator, bulk, action=action, names=chosen)
+        failed = {"unfit@1.0.0": "failed", "bare@1.0.0": "failed", "gone@1.0.0": "skipped"}
+        assert results(job) == {"fit@1.0.0": done} | failed
+        why = "is draft" if action == "deprecate" else "findings: 2 high"
+        assert why in job.items.get(key="unfit@1.0.0").message
+    assert "To skill bundles" in operator.get(f"/admin/jobs/{job.pk}/").content.decode()
+    assert set(SkillBundle.objects.values_list("name", "version", "status")) == {
+        ("fit", "1.0.0", "deprecated"), ("fit", "1.1.0", "draft"), ("unfit", "1.0.0", "draft"),
+        ("bare", "1.0.0", "draft"),
+    }  # fmt: skip
+
+
+def test_bundles_are_scanned_again_or_deleted_with_their_grants_for_a_reason(operator: Client) -> None:
+    fit, _ = make_bundle("fit"), make_bundle("fit", "1.1.0")
+    SkillBundle.objects.filter(pk=make_bundle("bare").pk).update(content=None, content_size=None)
+    make_grant(make_tenant("anna"), str(fit.pk), payload_type="skill-bundle")
+    job = start(operator, "/admin/skills-bulk/", action="scan", names=["fit@1.0.0", "bare@1.0.0"])
+    assert results(job) == {"fit@1.0.0": "asked for", "bare@1.0.0": "failed"}
+    assert "no content" in job.items.get(key="bare@1.0.0").message
+    values = {"action": "delete", "names": ["fit@1.0.0", "bare@1.0.0"]}
+    assert operator.post("/admin/skills-bulk/", values | {"step": "start"}).status_code == 400
+    job = start(operator, "/admin/skills-bulk/", **values, phrase="delete 2", reason="old")
+    assert results(job) == {"fit@1.0.0": "deleted", "bare@1.0.0": "deleted"}
+    assert list(SkillBundle.objects.values_list("name", "version")) == [("fit", "1.1.0")]
+    assert not Grant.objects.exists()
+    assert all(
+        entry.message.endswith("Reason: old") for entry in AuditEntry.objects.filter(action="skill_bundle.deleted")
+    )
+
+
+@pytest.fixture
+def customers(cluster_namespace: str) -> Iterator[tuple[str, str, str]]:
+    """Three cluster tenants; their resources are in no namespace, so their names are those of this test process."""
+    free, used, other = (f"{word}-{cluster_namespace}"[:53].strip("-") for word in ("free", "used", "other"))
+    for name in (free, used, other):
+        spec = {"displayName": name, "isolationTier": "shared", "compute": {"mode": "shared"}, "resources": {}}
+        cluster_tenants.create_cluster_tenant(name=name, values=spec, actor=SYSTEM)
+    yield free, used, other
+    for name in (free, used, other):
+        cluster_client().request("DELETE", CLUSTER_TENANTS.path("", name))
+
+
+def test_cluster_tenants_in_use_stay_and_name_their_tenants(operator: Client, customers: tuple[str, str, str]) -> None:
+    free, used, other = customers
+    tenant = make_tenant("anna")
+    Tenant.objects.filter(pk=tenant.pk).update(cluster_tenant_ref=used)
+    bulk = "/admin/cluster-tenants-bulk/"
+    asked = operator.post(bulk, {"action": "sync", "all": "1", "query": "q=used"}).content.decode()
+    assert "1 cluster tenant will be applied" in asked
+    ClusterTenant.objects.update(provision_attempts=99)
+    job = start(operator, bulk, action="sync", names=[free, used])
+    assert results(job) == {free: "applied", used: "applied"}
+    assert ClusterTenant.objects.get(provision_attempts=99).name == other
+    values = {"action": "delete", "names": [free, used], "reason": "left"}
+    assert operator.post(bulk, values | {"step": "start"}).status_code == 400
+    job = start(operator, bulk, **values, phrase="delete 2")
+    assert results(job) == {free: "deleted", used: "failed"}
+    assert "anna" in job.items.get(key=used).message
+    assert set(ClusterTenant.objects.values_list("name", flat=True)) == {used, other}
+    entry = AuditEntry.objects.get(action="cluster_tenant.delete_requested")
+    assert entry.message.endswith("Reason: left")
+
+
+@pytest.mark.parametrize("path", ["policies", "groups", "mcp-servers", "skills", "cluster-tenants"])
 def test_nothing_is_done_to_nobody_or_by_viewers(operator: Client, path: str) -> None:
     assert operator.post(f"/admin/{path}-bulk/", {"action": "delete"}).status_code == 400
     assert operator.post(f"/admin/{path}-bulk/", {"action": "explode", "name": "x"}).status_code == 400

@@ -11,7 +11,7 @@ from opencrane.console.listing import Count, FilterBar
 from opencrane.console.pages import ConsolePage, sentence, tell_refusal
 from opencrane.errors import DomainError, InvalidError
 from operations.services.bulk import MAX_OBJECTS, BulkKind, start_bulk
-from operations.views.jobs import KIND_LABELS
+from operations.views.jobs import KIND_LABELS, KIND_LISTS
 
 
 def bulk_bar(kind: BulkKind, url: str, bar: FilterBar, count: Count) -> dict[str, Any]:
@@ -67,8 +67,7 @@ class BulkPage(ABC, ConsolePage):
         """Names as they are now, and whether there are more than one job may take."""
         if self.request.POST.get("all") != "1":
             named = self.request.POST.getlist("name")[:MAX_OBJECTS]
-            known = self.bulk.model._default_manager.filter(name__in=named).order_by("name")
-            return list(known.values_list("name", flat=True)), False
+            return list(self.bulk.named(named).order_by("bulk_name").values_list("bulk_name", flat=True)), False
         bar = self.filters(_with_query(self.request, QueryDict(self.request.POST.get("query", ""))))
         names = self.names(bar.values(), MAX_OBJECTS + 1)
         return names[:MAX_OBJECTS], len(names) > MAX_OBJECTS
@@ -108,9 +107,10 @@ class BulkPage(ABC, ConsolePage):
 
 
 def register_bulk(site: Any, path: str, page: type[BulkPage], name: str) -> None:
-    """Add a bulk page to the console, and its jobs to the filters of the list of jobs."""
+    """Add a bulk page to the console, its jobs to the filters of the list of jobs, and the way back from a job."""
     site.add_page(path, page.as_view(), name)
     KIND_LABELS[page.bulk.job] = f"Bulk action on {page.bulk.plural}"
+    KIND_LISTS[page.bulk.job] = (page.bulk.plural, page.list_url)
 
 
 def _phrase(label: str, names: list[str]) -> str:

@@ -25,11 +25,12 @@ KIND_LABELS = {
     "cluster.repair": "Repair",
     "cluster.check_drift": "Drift check",
     "audit.export": "Export of the audit trail",
-    "tenants.bulk": "Bulk action on tenants",
     "skills.backfill": "Backfill of the skill store",
     "skills.sync_source": "Sync of a source",
     "budgets.export": "Export of usage",
 }
+# Kind of job to what it works on, and the name of the page with their list.
+KIND_LISTS: dict[str, tuple[str, str]] = {}
 
 
 def job_label(job: Job) -> str:
@@ -88,6 +89,7 @@ class JobPage(ConsolePage):
                 and (job.status in (Job.Status.FAILED, Job.Status.CANCELLED) or JobItem.Outcome.FAILED in counts),
                 "failed_count": counts.get(JobItem.Outcome.FAILED, 0),
                 "has_file": has_file(job) and may(request.user, "audit", READ),
+                "works_on": KIND_LISTS.get(job.kind),
                 "is_known": runners.runner_for(job.kind) is not None,
             }
             | progress_values(job)

@@ -124,7 +124,9 @@ def update_bundle(
         _record(bundle, verb, message if verb == "updated" else f"{verb.title()} {bundle}.", before, after, actor)
 
 
-def delete_bundle(*, bundle_id: UUID | None, precondition: Precondition = lambda _: None, actor: Actor) -> None:
+def delete_bundle(
+    *, bundle_id: UUID | None, reason: str = "", precondition: Precondition = lambda _: None, actor: Actor
+) -> None:
     """Remove a bundle in whatever state it is, with its findings and promotions, and every grant about it.
 
     What the OCI store has stays there; without the row nobody is entitled to it.
@@ -140,6 +142,7 @@ def delete_bundle(*, bundle_id: UUID | None, precondition: Precondition = lambda
         gone = SkillBundle(pk=bundle.pk, name=bundle.name, version=bundle.version)
         bundle.delete()
         message = f"Deleted skill bundle {gone}" + (f" and {grants} grants about it." if grants else ".")
+        message += f" Reason: {reason}" if reason else ""
         _record(gone, "deleted", message, before, None, actor)
 
 
@@ -198,7 +201,7 @@ def _set_status(bundle: SkillBundle, wanted: str | None, before: Values, after: 
     if bundle.published_at and new in _FIRST:
         raise BundleImmutableError(f"What has been published cannot become a {new} again; make a new version.")
     if new == SkillBundle.Status.PUBLISHED:
-        _require_pass(bundle)
+        require_pass(bundle)
         bundle.published_at = bundle.published_at or timezone.now()
         if settings.SKILL_OCI_REGISTRY_URL and bundle.oci_state != SkillBundle.OciState.PUSHED:
             bundle.oci_state, bundle.oci_error, bundle.oci_attempts = SkillBundle.OciState.PENDING, "", 0
@@ -208,7 +211,12 @@ def _set_status(bundle: SkillBundle, wanted: str | None, before: Values, after: 
     return str(new) if new in {SkillBundle.Status.PUBLISHED, SkillBundle.Status.DEPRECATED} else "updated"
 
 
-def _require_pass(bundle: SkillBundle) -> None:
+def require_pass(bundle: SkillBundle) -> None:
+    """Refuse what no scan has found fit.
+
+    Raises:
+        ScanRequiredError: says what its scan said.
+    """
     match bundle.scan_status:
         case SkillBundle.ScanStatus.PASSED:
             return

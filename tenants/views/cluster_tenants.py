@@ -12,13 +12,14 @@ from opencrane.api.keyset import Keyset
 from opencrane.api.serializers import camelize
 from opencrane.console.access import READ, may
 from opencrane.console.forms import ApiForm, FormField
-from opencrane.console.listing import Filter, FilterBar, listing, page_of
+from opencrane.console.listing import Filter, FilterBar, capped_count, listing, page_of
 from opencrane.console.pages import ConsoleAction, ConsolePage
 from opencrane.console.values import differences, to_yaml
 from opencrane.console.writes import same_generation, settle
 from opencrane.errors import DomainError, InvalidError
 from operations import audit_reading
 from operations.audit_pages import AuditFilter
+from operations.views.bulk import BulkPage, bulk_bar, register_bulk
 from tenants import cluster_rules as rules
 from tenants import selectors
 from tenants.api.cluster_tenants import PHASES, CreateClusterTenantSerializer, UpdateClusterTenantSerializer
@@ -27,6 +28,7 @@ from tenants.cluster_manifests import namespace_of
 from tenants.cluster_presentation import cluster_tenant_detail, phase_of
 from tenants.models import ClusterTenant, Deprovisioning
 from tenants.services import cluster_tenants
+from tenants.services.cluster_bulk import CLUSTER_TENANTS
 from tenants.services.cluster_kind import CLUSTER_TENANT
 
 NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="cluster tenants in the console")
@@ -87,6 +89,18 @@ def bars_of(capacity: Capacity) -> list[dict[str, Any]]:
     return [bar_of(measure) for measure in capacity.measures]
 
 
+def filter_bar(request: HttpRequest) -> FilterBar:
+    """Search and filters of the list, from the URL."""
+    return FilterBar(
+        request,
+        [
+            Filter("phase", "Phase", "choice", [(each, PHASE_CHIPS[each][2]) for each in PHASES]),
+            Filter("tier", "Isolation", "choice", list(TIERS.items())),
+        ],
+        "Search name, display name or domain",
+    )
+
+
 class ClusterTenantList(ConsolePage):
     resource = "cluster-tenants"
     title = "Cluster tenants"
@@ -94,14 +108,7 @@ class ClusterTenantList(ConsolePage):
     http_method_names = ["get", "head"]
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        bar = FilterBar(
-            request,
-            [
-                Filter("phase", "Phase", "choice", [(each, PHASE_CHIPS[each][2]) for each in PHASES]),
-                Filter("tier", "Isolation", "choice", list(TIERS.items())),
-            ],
-            "Search name, display name or domain",
-        )
+        bar = filter_bar(request)
         found = selectors.cluster_tenants_matching(bar.values())
         page = listing(request, NEWEST, found)
         known = capacities(page.rows)
@@ -118,16 +125,32 @@ class ClusterTenantList(ConsolePage):
             }
             for row in page.rows
         ]
+        count = capped_count(found)
         return self.render(
-            {
+            bulk_bar(CLUSTER_TENANTS, "admin:cluster_tenants_bulk", bar, count)
+            | {
                 "bar": bar,
                 "listing": page,
                 "rows": rows,
+                "count": count,
+                "is_filtered": bool(bar.active),
                 "leaving": list(Deprovisioning.objects.all()[:20]),
                 "is_empty": not rows and not bar.active and not request.GET.get("cursor"),
                 "api_url": request.build_absolute_uri("/api/v1"),
             }
         )
+
+
+class ClusterTenantsBulkPage(BulkPage):
+    resource = "cluster-tenants"
+    bulk = CLUSTER_TENANTS
+    list_url = "admin:cluster_tenants"
+
+    def filters(self, request: HttpRequest) -> FilterBar:
+        return filter_bar(request)
+
+    def names(self, filters: dict[str, str], limit: int) -> list[str]:
+        return selectors.cluster_tenant_names(filters, limit)
 
 
 def shown_state(row: ClusterTenant, is_drifted: bool) -> str:
@@ -302,6 +325,7 @@ def register() -> None:
     """Called by `tenants.admin`."""
     site: Any = admin.site
     site.add_page("cluster-tenants/", ClusterTenantList.as_view(), "cluster_tenants")
+    register_bulk(site, "cluster-tenants-bulk/", ClusterTenantsBulkPage, "cluster_tenants_bulk")
     site.add_page("new-cluster-tenant/", NewClusterTenant.as_view(), "cluster_tenant_new")
     site.add_page("cluster-tenants/<str:name>/", ClusterTenantPage.as_view(), "cluster_tenant")
     site.add_page("cluster-tenants/<str:name>/edit/", EditClusterTenant.as_view(), "cluster_tenant_edit")
