@@ -41,11 +41,6 @@ def policies_listed(filters: dict[str, str]) -> QuerySet[AccessPolicy]:
     return found.filter(_SYNC[filters["sync"]]) if "sync" in filters else found
 
 
-def policy_names(filters: dict[str, str], limit: int) -> list[str]:
-    """Names of the policies that fit, in order; no more than `limit`."""
-    return list(policies_listed(filters).order_by("name").values_list("name", flat=True)[:limit])
-
-
 def shown_state(policy: AccessPolicy, *, is_drifted: bool) -> str:
     """The one word of the sync chip."""
     state = sync_state(policy)
@@ -96,11 +91,6 @@ def groups_listed(filters: dict[str, str]) -> QuerySet[Group]:
         mine = GroupMember.objects.filter(Q(tenant__name=member) | Q(email=member.lower()), group=OuterRef("pk"))
         found = found.filter(Exists(mine))
     return found
-
-
-def group_names(filters: dict[str, str], limit: int) -> list[str]:
-    """Names of the groups that fit, in order; no more than `limit`."""
-    return list(groups_listed(filters).order_by("name").values_list("name", flat=True)[:limit])
 
 
 def group_sizes(groups: Sequence[Group]) -> dict[UUID, tuple[int, int]]:

@@ -166,11 +166,6 @@ def cluster_tenants_matching(filters: dict[str, str]) -> QuerySet[ClusterTenant]
     return found
 
 
-def cluster_tenant_names(filters: dict[str, str], limit: int) -> list[str]:
-    """Names of the cluster tenants that fit, in order; no more than `limit`."""
-    return list(cluster_tenants_matching(filters).order_by("name").values_list("name", flat=True)[:limit])
-
-
 def tenants_in(name: str, limit: int) -> list[str]:
     """Tenants whose `clusterTenantRef` names a cluster tenant, in order; also those that are being deleted."""
     return list(Tenant.objects.filter(cluster_tenant_ref=name).order_by("name").values_list("name", flat=True)[:limit])
@@ -268,11 +263,6 @@ def failing_tenants(limit: int) -> list[Tenant]:
     lagging = Tenant.objects.filter(observed_generation__lt=F("generation"), sync_failing_since__isnull=False)
     columns = ("name", "sync_error", "sync_failing_since", "sync_attempts", "sync_not_before", "deleting")
     return list(lagging.only(*columns).order_by("sync_failing_since")[:limit])
-
-
-def names_matching(filters: dict[str, str], limit: int) -> list[str]:
-    """Names of the tenants that fit, in order; no more than `limit`."""
-    return list(tenants_matching(filters).order_by("name").values_list("name", flat=True)[:limit])
 
 
 def unconfirmed_writes(tenant_id: UUID) -> list[Revision]:

@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from rest_framework import serializers
@@ -17,14 +18,14 @@ from mcpservers.services.bulk import MCP_SERVERS
 from mcpservers.views.forms import ServerForm
 from opencrane.api.serializers import flatten_errors
 from opencrane.console.access import READ, may
-from opencrane.console.listing import Filter, FilterBar, capped_count, listing, page_of
+from opencrane.console.listing import Filter, listing, page_of
 from opencrane.console.pages import ConsoleAction, ConsolePage, request_id, sentence
 from opencrane.console.values import differences, pretty_json
 from opencrane.console.writes import same_generation
 from opencrane.errors import DomainError, InvalidError
 from operations import audit_reading
 from operations.audit_pages import AuditFilter
-from operations.views.bulk import BulkPage, bulk_bar, register_bulk
+from operations.views.bulk import BulkList, add_bulk_list
 from policies.views.grant_rows import GrantRows
 from policies.views.groups import suggestions
 
@@ -55,67 +56,40 @@ def server_url(server_id: UUID, tab: str = "") -> str:
     return f"{url}?tab={tab}" if tab else url
 
 
-def filter_bar(request: HttpRequest) -> FilterBar:
-    """Search and filters of the list, from the URL."""
-    return FilterBar(
-        request,
-        [
-            Filter("health", "Health", "choice", [(key, words[2]) for key, words in HEALTH.items()]),
-            Filter("status", "Status", "choice", [(key, words[2]) for key, words in STATUS.items()]),
-            Filter("transport", "Transport", "choice", [(each, each) for each in McpServer.Transport.values]),
-        ],
-        "Search name, description or endpoint",
-    )
-
-
-class ServerList(ConsolePage):
+class ServerList(BulkList):
     resource = "mcp-servers"
     title = "MCP servers"
     template_name = "mcpservers/servers.html"
-    http_method_names = ["get", "head"]
+    noun = "MCP server"
+    search = "Search name, description or endpoint"
+    keyset = reading.NEWEST
+    new_page = "admin:mcp_server_new"
+    bulk = MCP_SERVERS
+    url_name = "mcp_servers"
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        bar = filter_bar(request)
-        found = reading.servers_listed(bar.values())
-        page = listing(request, reading.NEWEST, found)
+    def filters(self) -> list[Filter]:
+        return [
+            Filter("health", "Health", "choice", [(key, words[2]) for key, words in HEALTH.items()]),
+            Filter("status", "Status", "choice", [(key, words[2]) for key, words in STATUS.items()]),
+            Filter("transport", "Transport", "choice", [(each, each) for each in McpServer.Transport.values]),
+        ]
+
+    def found(self, filters: dict[str, str]) -> QuerySet[McpServer]:
+        return reading.servers_listed(filters)
+
+    def rows(self, objects: list[Any]) -> list[dict[str, Any]]:
         rows = []
-        for server in page.rows:
+        for server in objects:
             health = getattr(server, "health", None)
             rows.append(
                 {
-                    "server": server,
                     "health": HEALTH[health.state if health else "unknown"],
                     "status": STATUS[server.status],
                     "probe": health or unprobed(server),
                     "grants": server.grant_count or 0,
                 }
             )
-        is_filtered = bool(bar.active)
-        count = capped_count(found)
-        return self.render(
-            bulk_bar(MCP_SERVERS, "admin:mcp_servers_bulk", bar, count)
-            | {
-                "bar": bar,
-                "listing": page,
-                "rows": rows,
-                "count": count,
-                "is_filtered": is_filtered,
-                "is_empty": not rows and not is_filtered and not request.GET.get("cursor"),
-                "api_url": request.build_absolute_uri("/api/v1"),
-            }
-        )
-
-
-class ServersBulkPage(BulkPage):
-    resource = "mcp-servers"
-    bulk = MCP_SERVERS
-    list_url = "admin:mcp_servers"
-
-    def filters(self, request: HttpRequest) -> FilterBar:
-        return filter_bar(request)
-
-    def names(self, filters: dict[str, str], limit: int) -> list[str]:
-        return reading.server_names(filters, limit)
+        return rows
 
 
 def header_values(server: McpServer, health: McpHealth | None) -> dict[str, Any]:
@@ -407,8 +381,7 @@ def noted(form: ServerForm, error: DomainError, request: HttpRequest) -> ServerF
 def register() -> None:
     """Called by `mcpservers.admin`."""
     site: Any = admin.site
-    site.add_page("mcp-servers/", ServerList.as_view(), "mcp_servers")
-    register_bulk(site, "mcp-servers-bulk/", ServersBulkPage, "mcp_servers_bulk")
+    add_bulk_list(site, "mcp-servers", ServerList)
     site.add_page("new-mcp-server/", NewServer.as_view(), "mcp_server_new")
     site.add_page("mcp-servers/<uuid:server_id>/", ServerPage.as_view(), "mcp_server")
     site.add_page("mcp-servers/<uuid:server_id>/edit/", EditServer.as_view(), "mcp_server_edit")

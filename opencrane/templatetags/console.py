@@ -5,7 +5,7 @@ from typing import Any
 
 from django import template
 from django.contrib import admin
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from opencrane.console import values
@@ -56,6 +56,12 @@ def chip(tone: str, icon_name: str, text: str, title: str = "") -> SafeString:
     return format_html(
         '<span class="oc-chip oc-{}" title="{}">{}<span>{}</span></span>', tone, title, icon(icon_name), text
     )
+
+
+@register.simple_tag
+def heads(*labels: str) -> SafeString:
+    """The heads of a table's columns."""
+    return format_html_join("", '<th scope="col">{}</th>', ((label,) for label in labels))
 
 
 @register.simple_tag

@@ -3,18 +3,19 @@
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from opencrane.console.access import READ, may
-from opencrane.console.listing import Filter, FilterBar, capped_count, listing, page_of
+from opencrane.console.listing import Filter, capped_count, listing, page_of
 from opencrane.console.pages import ConsoleAction, ConsolePage, request_id, sentence
 from opencrane.console.values import differences, to_yaml
 from opencrane.console.writes import same_generation, settle
 from opencrane.errors import DomainError, InvalidError
 from operations import audit_reading
 from operations.audit_pages import AuditFilter
-from operations.views.bulk import BulkPage, bulk_bar, register_bulk
+from operations.views.bulk import BulkList, add_bulk_list
 from policies import reading, selectors
 from policies.errors import PolicyNotFoundError
 from policies.models import AccessPolicy
@@ -43,57 +44,33 @@ def policy_url(name: str, tab: str = "") -> str:
     return f"{url}?tab={tab}" if tab else url
 
 
-def filter_bar(request: HttpRequest) -> FilterBar:
-    """Search and filters of the list, from the URL."""
-    return FilterBar(request, [Filter("sync", "Sync", "choice", SYNC_LABELS)], "Search name or description")
-
-
-class PolicyList(ConsolePage):
+class PolicyList(BulkList):
     resource = "policies"
     title = "Access policies"
     template_name = "policies/policies.html"
-    http_method_names = ["get", "head"]
-
-    def get(self, request: HttpRequest) -> HttpResponse:
-        bar = filter_bar(request)
-        found = reading.policies_listed(bar.values())
-        page = listing(request, reading.POLICIES_NEWEST, found)
-        reach = reading.reach_counts(page.rows)
-        rows = [
-            {
-                "policy": row,
-                "state": reading.shown_state(row, is_drifted=row.is_drifted),
-                "reach": reach[row.pk],
-                "whom": whom(row),
-            }
-            for row in page.rows
-        ]
-        is_filtered = bool(bar.active)
-        count = capped_count(found)
-        return self.render(
-            bulk_bar(ACCESS_POLICIES, "admin:policies_bulk", bar, count)
-            | {
-                "bar": bar,
-                "listing": page,
-                "rows": rows,
-                "count": count,
-                "is_filtered": is_filtered,
-                "is_empty": not rows and not is_filtered and not request.GET.get("cursor"),
-                "api_url": request.build_absolute_uri("/api/v1"),
-            }
-        )
-
-
-class PoliciesBulkPage(BulkPage):
-    resource = "policies"
+    noun = "access policy,access policies"
+    search = "Search name or description"
+    keyset = reading.POLICIES_NEWEST
+    new_page = "admin:policy_new"
     bulk = ACCESS_POLICIES
-    list_url = "admin:policies"
+    url_name = "policies"
 
-    def filters(self, request: HttpRequest) -> FilterBar:
-        return filter_bar(request)
+    def filters(self) -> list[Filter]:
+        return [Filter("sync", "Sync", "choice", SYNC_LABELS)]
 
-    def names(self, filters: dict[str, str], limit: int) -> list[str]:
-        return reading.policy_names(filters, limit)
+    def found(self, filters: dict[str, str]) -> QuerySet[AccessPolicy]:
+        return reading.policies_listed(filters)
+
+    def rows(self, objects: list[Any]) -> list[dict[str, Any]]:
+        reach = reading.reach_counts(objects)
+        return [
+            {
+                "state": reading.shown_state(policy, is_drifted=policy.is_drifted),
+                "reach": reach[policy.pk],
+                "whom": whom(policy),
+            }
+            for policy in objects
+        ]
 
 
 class PolicyPage(ConsolePage):
@@ -345,8 +322,7 @@ def noted(form: PolicyForm, error: DomainError, request: HttpRequest) -> PolicyF
 def register() -> None:
     """Called by `policies.admin`."""
     site: Any = admin.site
-    site.add_page("policies/", PolicyList.as_view(), "policies")
-    register_bulk(site, "policies-bulk/", PoliciesBulkPage, "policies_bulk")
+    add_bulk_list(site, "policies", PolicyList)
     site.add_page("new-policy/", NewPolicy.as_view(), "policy_new")
     site.add_page("policies/<str:name>/", PolicyPage.as_view(), "policy")
     site.add_page("policies/<str:name>/edit/", EditPolicy.as_view(), "policy_edit")

@@ -4,19 +4,20 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from rest_framework import serializers
 
 from opencrane.api.serializers import flatten_errors
 from opencrane.console.access import READ, may
-from opencrane.console.listing import Filter, FilterBar, capped_count, distinct_values, listing, page_of
+from opencrane.console.listing import Filter, distinct_values, page_of
 from opencrane.console.pages import ConsoleAction, ConsolePage, request_id, sentence
 from opencrane.console.writes import same_generation
 from opencrane.errors import DomainError, InvalidError
 from operations import audit_reading
 from operations.audit_pages import AuditFilter
-from operations.views.bulk import BulkPage, bulk_bar, register_bulk
+from operations.views.bulk import BulkList, add_bulk_list
 from policies import reading
 from policies.api.grants import SCOPES
 from policies.api.serializers import CreateGroupSerializer, UpdateGroupSerializer
@@ -39,56 +40,29 @@ def group_url(group_id: UUID, tab: str = "") -> str:
     return f"{url}?tab={tab}" if tab else url
 
 
-def filter_bar(request: HttpRequest) -> FilterBar:
-    """Search and filters of the list, from the URL."""
-    return FilterBar(
-        request,
-        [
-            Filter("scope", "Scope", "choice", _SCOPE_OPTIONS),
-            Filter("member", "Member", placeholder="Tenant or e-mail"),
-        ],
-        "Search name or description",
-    )
-
-
-class GroupList(ConsolePage):
+class GroupList(BulkList):
     resource = "groups"
     title = "Groups"
     template_name = "policies/groups.html"
-    http_method_names = ["get", "head"]
-
-    def get(self, request: HttpRequest) -> HttpResponse:
-        bar = filter_bar(request)
-        found = reading.groups_listed(bar.values())
-        page = listing(request, reading.GROUPS_NEWEST, found)
-        sizes = reading.group_sizes(page.rows)
-        rows = [{"group": row, "members": sizes[row.pk][0], "grants": sizes[row.pk][1]} for row in page.rows]
-        is_filtered = bool(bar.active)
-        count = capped_count(found)
-        return self.render(
-            bulk_bar(GROUPS, "admin:groups_bulk", bar, count)
-            | {
-                "bar": bar,
-                "listing": page,
-                "rows": rows,
-                "count": count,
-                "is_filtered": is_filtered,
-                "is_empty": not rows and not is_filtered and not request.GET.get("cursor"),
-                "api_url": request.build_absolute_uri("/api/v1"),
-            }
-        )
-
-
-class GroupsBulkPage(BulkPage):
-    resource = "groups"
+    noun = "group"
+    search = "Search name or description"
+    keyset = reading.GROUPS_NEWEST
+    new_page = "admin:group_new"
     bulk = GROUPS
-    list_url = "admin:groups"
+    url_name = "groups"
 
-    def filters(self, request: HttpRequest) -> FilterBar:
-        return filter_bar(request)
+    def filters(self) -> list[Filter]:
+        return [
+            Filter("scope", "Scope", "choice", _SCOPE_OPTIONS),
+            Filter("member", "Member", placeholder="Tenant or e-mail"),
+        ]
 
-    def names(self, filters: dict[str, str], limit: int) -> list[str]:
-        return reading.group_names(filters, limit)
+    def found(self, filters: dict[str, str]) -> QuerySet[Group]:
+        return reading.groups_listed(filters)
+
+    def rows(self, objects: list[Any]) -> list[dict[str, Any]]:
+        sizes = reading.group_sizes(objects)
+        return [{"members": sizes[group.pk][0], "grants": sizes[group.pk][1]} for group in objects]
 
 
 class GroupForm:
@@ -309,8 +283,7 @@ class GroupByName(ConsolePage):
 def register() -> None:
     """Called by `policies.admin`."""
     site: Any = admin.site
-    site.add_page("groups/", GroupList.as_view(), "groups")
-    register_bulk(site, "groups-bulk/", GroupsBulkPage, "groups_bulk")
+    add_bulk_list(site, "groups", GroupList)
     site.add_page("new-group/", NewGroup.as_view(), "group_new")
     site.add_page("groups/<uuid:group_id>/", GroupPage.as_view(), "group")
     site.add_page("groups/<uuid:group_id>/delete/", DeleteGroup.as_view(), "group_delete")

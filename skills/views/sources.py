@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
@@ -13,7 +14,8 @@ from rest_framework import serializers
 from opencrane.api.params import parse_uuid
 from opencrane.api.serializers import flatten_errors
 from opencrane.console.access import READ, may
-from opencrane.console.listing import Filter, FilterBar, capped_count, listing, page_of
+from opencrane.console.listing import Filter, FilterBar, listing, page_of
+from opencrane.console.lists import ListPage
 from opencrane.console.pages import ConsoleAction, ConsolePage, request_id, sentence
 from opencrane.console.writes import same_generation
 from opencrane.errors import DomainError, InvalidError
@@ -148,39 +150,29 @@ class SourceForm:
             self.errors.setdefault(where if where in _FIELDS else "body", []).extend(reasons)
 
 
-class SourceList(ConsolePage):
+class SourceList(ListPage):
     resource = "third-party-sources"
     title = "Third-party sources"
     template_name = "skills/sources.html"
-    http_method_names = ["get", "head"]
+    noun = "source"
+    search = "Search name or address"
+    keyset = source_reading.NEWEST
+    new_page = "admin:source_new"
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        bar = FilterBar(
-            request,
-            [
-                Filter("sync_status", "Status", "choice", [(key, words[2]) for key, words in STATUSES.items()]),
-                Filter("type", "Type", "choice", list(TYPES.items())),
-            ],
-            "Search name or address",
-        )
-        found = source_reading.sources_matching(bar.values())
-        page = listing(request, source_reading.NEWEST, found)
-        rows = [
-            {"source": row, "status": STATUSES[row.sync_status], "type": TYPES[row.type], "items": row.item_count or 0}
-            for row in page.rows
+    def filters(self) -> list[Filter]:
+        return [
+            Filter("sync_status", "Status", "choice", [(key, words[2]) for key, words in STATUSES.items()]),
+            Filter("type", "Type", "choice", list(TYPES.items())),
         ]
-        is_filtered = bool(bar.active)
-        return self.render(
-            {
-                "bar": bar,
-                "listing": page,
-                "rows": rows,
-                "count": capped_count(found),
-                "is_filtered": is_filtered,
-                "is_empty": not rows and not is_filtered and not request.GET.get("cursor"),
-                "api_url": request.build_absolute_uri("/api/v1"),
-            }
-        )
+
+    def found(self, filters: dict[str, str]) -> QuerySet[ThirdPartySource]:
+        return source_reading.sources_matching(filters)
+
+    def rows(self, objects: list[Any]) -> list[dict[str, Any]]:
+        return [
+            {"status": STATUSES[row.sync_status], "type": TYPES[row.type], "items": row.item_count or 0}
+            for row in objects
+        ]
 
 
 class SourcePage(ConsolePage):

@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
@@ -12,14 +13,14 @@ from opencrane.api.keyset import Keyset
 from opencrane.api.serializers import camelize
 from opencrane.console.access import READ, may
 from opencrane.console.forms import ApiForm, FormField
-from opencrane.console.listing import Filter, FilterBar, capped_count, listing, page_of
+from opencrane.console.listing import Filter, page_of
 from opencrane.console.pages import ConsoleAction, ConsolePage
 from opencrane.console.values import differences, to_yaml
 from opencrane.console.writes import same_generation, settle
 from opencrane.errors import DomainError, InvalidError
 from operations import audit_reading
 from operations.audit_pages import AuditFilter
-from operations.views.bulk import BulkPage, bulk_bar, register_bulk
+from operations.views.bulk import BulkList, add_bulk_list
 from tenants import cluster_rules as rules
 from tenants import selectors
 from tenants.api.cluster_tenants import PHASES, CreateClusterTenantSerializer, UpdateClusterTenantSerializer
@@ -89,68 +90,43 @@ def bars_of(capacity: Capacity) -> list[dict[str, Any]]:
     return [bar_of(measure) for measure in capacity.measures]
 
 
-def filter_bar(request: HttpRequest) -> FilterBar:
-    """Search and filters of the list, from the URL."""
-    return FilterBar(
-        request,
-        [
-            Filter("phase", "Phase", "choice", [(each, PHASE_CHIPS[each][2]) for each in PHASES]),
-            Filter("tier", "Isolation", "choice", list(TIERS.items())),
-        ],
-        "Search name, display name or domain",
-    )
-
-
-class ClusterTenantList(ConsolePage):
+class ClusterTenantList(BulkList):
     resource = "cluster-tenants"
     title = "Cluster tenants"
     template_name = "tenants/cluster_tenants.html"
-    http_method_names = ["get", "head"]
+    noun = "cluster tenant"
+    search = "Search name, display name or domain"
+    keyset = NEWEST
+    new_page = "admin:cluster_tenant_new"
+    bulk = CLUSTER_TENANTS
+    url_name = "cluster_tenants"
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        bar = filter_bar(request)
-        found = selectors.cluster_tenants_matching(bar.values())
-        page = listing(request, NEWEST, found)
-        known = capacities(page.rows)
-        names = [row.name for row in page.rows]
+    def filters(self) -> list[Filter]:
+        return [
+            Filter("phase", "Phase", "choice", [(each, PHASE_CHIPS[each][2]) for each in PHASES]),
+            Filter("tier", "Isolation", "choice", list(TIERS.items())),
+        ]
+
+    def found(self, filters: dict[str, str]) -> QuerySet[ClusterTenant]:
+        return selectors.cluster_tenants_matching(filters)
+
+    def rows(self, objects: list[Any]) -> list[dict[str, Any]]:
+        known = capacities(objects)
+        names = [row.name for row in objects]
         drifted = set(DriftFinding.objects.filter(kind="ClusterTenant", name__in=names).values_list("name", flat=True))
-        rows = [
+        return [
             {
-                "row": row,
                 "phase": PHASE_CHIPS[phase_of(row)],
                 "sync": shown_state(row, row.name in drifted),
                 "tier": TIERS[row.isolation_tier],
                 "bars": bars_of(known[row.name]),
                 "tenants": known[row.name].tenants,
             }
-            for row in page.rows
+            for row in objects
         ]
-        count = capped_count(found)
-        return self.render(
-            bulk_bar(CLUSTER_TENANTS, "admin:cluster_tenants_bulk", bar, count)
-            | {
-                "bar": bar,
-                "listing": page,
-                "rows": rows,
-                "count": count,
-                "is_filtered": bool(bar.active),
-                "leaving": list(Deprovisioning.objects.all()[:20]),
-                "is_empty": not rows and not bar.active and not request.GET.get("cursor"),
-                "api_url": request.build_absolute_uri("/api/v1"),
-            }
-        )
 
-
-class ClusterTenantsBulkPage(BulkPage):
-    resource = "cluster-tenants"
-    bulk = CLUSTER_TENANTS
-    list_url = "admin:cluster_tenants"
-
-    def filters(self, request: HttpRequest) -> FilterBar:
-        return filter_bar(request)
-
-    def names(self, filters: dict[str, str], limit: int) -> list[str]:
-        return selectors.cluster_tenant_names(filters, limit)
+    def extra(self) -> dict[str, Any]:
+        return super().extra() | {"leaving": list(Deprovisioning.objects.all()[:20])}
 
 
 def shown_state(row: ClusterTenant, is_drifted: bool) -> str:
@@ -324,8 +300,7 @@ class ClusterTenantAction(ConsoleAction):
 def register() -> None:
     """Called by `tenants.admin`."""
     site: Any = admin.site
-    site.add_page("cluster-tenants/", ClusterTenantList.as_view(), "cluster_tenants")
-    register_bulk(site, "cluster-tenants-bulk/", ClusterTenantsBulkPage, "cluster_tenants_bulk")
+    add_bulk_list(site, "cluster-tenants", ClusterTenantList)
     site.add_page("new-cluster-tenant/", NewClusterTenant.as_view(), "cluster_tenant_new")
     site.add_page("cluster-tenants/<str:name>/", ClusterTenantPage.as_view(), "cluster_tenant")
     site.add_page("cluster-tenants/<str:name>/edit/", EditClusterTenant.as_view(), "cluster_tenant_edit")
