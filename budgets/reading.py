@@ -209,15 +209,28 @@ def usage_listed(wanted: UsageFilter, page: Page) -> list[TokenUsage]:
     return list(USAGE_NEWEST.apply(found.order_by(), page))
 
 
-def tenant_months(tenant_id: UUID, months: int = 12) -> list[tuple[datetime.date, Decimal, int]]:
-    """What a tenant spent in its last months, newest first."""
+@dataclass(frozen=True, slots=True)
+class TenantMonth:
+    """What a tenant spent in a month, by the ledger."""
+
+    month: datetime.date
+    cost: Decimal
+    requests: int
+
+    @property
+    def last_day(self) -> datetime.date:
+        return rules.next_month(self.month) - datetime.timedelta(days=1)
+
+
+def tenant_months(tenant_id: UUID, months: int = 12) -> list[TenantMonth]:
+    """The last months that a tenant spent anything in, newest first."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT month, sum(cost_usd), sum(requests) FROM budgets_usagemonth WHERE tenant_id = %s"
             " AND model = '' GROUP BY month ORDER BY month DESC LIMIT %s",
             [tenant_id, months],
         )
-        return [(month, cost, int(requests)) for month, cost, requests in cursor.fetchall()]
+        return [TenantMonth(month, cost, int(requests)) for month, cost, requests in cursor.fetchall()]
 
 
 def tenant_models(tenant_id: UUID) -> list[Row]:

@@ -1,5 +1,7 @@
 """One tenant: header, tabs that load only what they show, and the actions."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -38,12 +40,46 @@ TABS = {
     "audit": "Audit",
 }
 AUDIT_ROWS = 25
+
+
+@dataclass(frozen=True, slots=True)
+class TenantTab:
+    """A tab that an app adds which tenants know nothing of.
+
+    Attributes:
+        resource: the row of the role table; who may not read it does not see the tab.
+        values: what its template shows of a tenant.
+    """
+
+    label: str
+    resource: str
+    template: str
+    values: Callable[[HttpRequest, Tenant], dict[str, Any]]
+
+
+_added: dict[str, TenantTab] = {}
 POLICY_SOURCES = {
     "policyRef": "which the tenant names",
     "selector": "whose selector picks it",
     "default": "the default of all tenants",
 }
 _HEAD = {"apiVersion": TENANT.resource.api_version, "kind": TENANT.resource.kind}
+
+
+def add_tab(key: str, tab: TenantTab) -> None:
+    """Show a tab on every tenant's page, after what the tenant is and before how it is synced. For apps' `admin.py`."""
+    _added[key] = tab
+
+
+def visible_tabs(user: Any) -> dict[str, str]:
+    """The labels of the tabs that somebody may see, in order."""
+    found: dict[str, str] = {}
+    for key, label in TABS.items():
+        if key == "sync":
+            found |= {each: tab.label for each, tab in _added.items() if may(user, tab.resource, READ)}
+        if key != "audit" or may(user, "audit", READ):
+            found[key] = label
+    return found
 
 
 class TenantPage(ConsolePage):
@@ -57,13 +93,15 @@ class TenantPage(ConsolePage):
         tenant = selectors.tenant_named(name)
         if request.GET.get("part") == "workloads":
             return self.fragment("tenants/tab_workloads.html", {"tenant": tenant, **self._workloads(tenant)})
-        tabs = {key: label for key, label in TABS.items() if key != "audit" or may(request.user, "audit", READ)}
+        tabs = visible_tabs(request.user)
         tab = request.GET.get("tab", "")
         tab = tab if tab in tabs else "overview"
-        values = header_values(tenant) | getattr(self, f"_{tab}")(tenant)
-        return self.render(
-            values | {"title": tenant.name, "tab": tab, "tabs": tabs, "tab_template": f"tenants/tab_{tab}.html"}
-        )
+        if added := _added.get(tab):
+            template, shown = added.template, added.values(request, tenant)
+        else:
+            template, shown = f"tenants/tab_{tab}.html", getattr(self, f"_{tab}")(tenant)
+        values = {"title": tenant.name, "tab": tab, "tabs": tabs, "tab_template": template}
+        return self.render(header_values(tenant) | shown | values)
 
     def _header(self, name: str) -> HttpResponse:
         """The part that changes by itself; polled while a write is in flight."""
