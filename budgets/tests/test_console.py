@@ -168,6 +168,7 @@ def test_a_tenant_s_page_has_its_spend(admin_page: Client) -> None:
                   f'/admin/usage/{this_month}"', f"?tenantId={anna.pk}&amp;model=gpt-4o&amp;since=",
                   'href="/admin/litellm-keys/anna/"'):  # fmt: skip
         assert shown in page, shown
+    assert "In sync" in page
     # What this month has not seen is in no ranking of it.
     assert "model=claude" not in page
     page = text(admin_page, f"/admin/usage/?tenantId={anna.pk}")

@@ -95,7 +95,7 @@ def tenant_values(_request: HttpRequest, tenant: Tenant) -> dict[str, Any]:
         "is_import_stale": is_configured and reading.is_stale(imported),
         "limit": limit,
         "spend": spend,
-        "state": STATES[spend.state] if spend and limit else None,
+        "budget_state": STATES[spend.state] if spend and limit else None,
         "forecast": forecast,
         "forecast_state": STATES[forecast_state] if forecast_state != "ok" else None,
         "requests": sum(each.requests for each in months if each.month == selectors.this_month()),

@@ -101,7 +101,8 @@ class TenantPage(ConsolePage):
         else:
             template, shown = f"tenants/tab_{tab}.html", getattr(self, f"_{tab}")(tenant)
         values = {"title": tenant.name, "tab": tab, "tabs": tabs, "tab_template": template}
-        return self.render(header_values(tenant) | shown | values)
+        # Last, so that no tab takes the header's names.
+        return self.render(shown | header_values(tenant) | values)
 
     def _header(self, name: str) -> HttpResponse:
         """The part that changes by itself; polled while a write is in flight."""
