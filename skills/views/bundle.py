@@ -17,7 +17,7 @@ from opencrane.console.listing import page_of
 from opencrane.console.pages import ConsoleAction, ConsolePage, request_id, sentence
 from opencrane.console.values import Difference, differences
 from opencrane.console.writes import same_generation
-from opencrane.errors import DomainError, InvalidError
+from opencrane.errors import DomainError, ForbiddenError, InvalidError
 from operations import audit_reading
 from operations.audit_pages import AuditFilter
 from policies.models import Scope
@@ -89,16 +89,20 @@ class BundlePage(ConsolePage):
         return response
 
     def _overview(self, bundle: SkillBundle) -> dict[str, Any]:
-        text = reading.text_of(bundle.pk)
+        why = withheld(self, bundle)
+        text = None if why else reading.text_of(bundle.pk)
         is_markdown = bundle.content_type.partition(";")[0] in {"text/markdown", "text/x-markdown"}
         return {
             "rendered": rendering.rendered(text) if text is not None and is_markdown else None,
+            "withheld": why,
             "is_text": text is not None,
             "is_markdown": is_markdown,
             "is_from_source": bool(bundle.source_name) and source_reading.source_named(bundle.source_name) is not None,
         }
 
     def _source(self, bundle: SkillBundle) -> dict[str, Any]:
+        if why := withheld(self, bundle):
+            return {"withheld": why}
         text = reading.text_of(bundle.pk)
         found: dict[int, list[Any]] = defaultdict(list)
         for finding in bundle.findings.all():
@@ -127,6 +131,11 @@ class BundlePage(ConsolePage):
         wanted = AuditFilter(resource=f"SkillBundle/{bundle.name}@{bundle.version}")
         found = audit_reading.read_page(wanted, self.request, rows=AUDIT_ROWS)
         return {"entries": found.entries, "listing": page_of(self.request, found.entries, found.next_cursor)}
+
+
+def withheld(page: ConsolePage, bundle: SkillBundle) -> str:
+    """Why who looks at a page may not see the bundle's content; empty when they may."""
+    return "" if page.may_write else selectors.why_withheld(bundle)
 
 
 def visible_tabs(page: ConsolePage) -> dict[str, str]:
@@ -159,6 +168,8 @@ class BundleContent(ConsolePage):
 
     def get(self, request: HttpRequest, bundle_id: UUID) -> HttpResponse:
         bundle = selectors.bundle_by_id(bundle_id)
+        if why := withheld(self, bundle):
+            raise ForbiddenError(f"The content is for operators. {why}")
         content = selectors.content_of(bundle.pk, bundle.digest)
         if content is None:
             raise SkillBundleNotFoundError("The bundle has no content here.")
@@ -187,7 +198,8 @@ class BundleDiff(ConsolePage):
     def get(self, request: HttpRequest, bundle_id: UUID) -> HttpResponse:
         new = selectors.bundle_by_id(bundle_id)
         old = selectors.bundle_by_id(parse_uuid(request.GET.get("with", "")))
-        before, after = (reading.text_of(each.pk) for each in (old, new))
+        kept_back = [{"bundle": each, "withheld": why} for each in (old, new) if (why := withheld(self, each))]
+        before, after = (None if kept_back else reading.text_of(each.pk) for each in (old, new))
         is_text = before is not None and after is not None
         changes = rendering.compared(before or "", after or "") if is_text else None
         return self.render(
@@ -196,6 +208,7 @@ class BundleDiff(ConsolePage):
                 "old": old,
                 "new": new,
                 "rows": _different_fields(old, new),
+                "kept_back": kept_back,
                 "is_text": is_text,
                 "is_same": old.digest == new.digest,
                 "changes": changes,

@@ -30,7 +30,7 @@ class NewBundle(ConsolePage):
         if origin is None:
             return self._form(BundleForm.blank())
         bundle = selectors.bundle_by_id(origin)
-        form = BundleForm.of(bundle, version=next_version(bundle.version))
+        form = BundleForm.of(bundle, with_content=self.may_write, version=next_version(bundle.version))
         return self._form(form, title=f"New version of {bundle.name}")
 
     def post(self, request: HttpRequest) -> HttpResponse:
@@ -57,7 +57,7 @@ class EditBundle(ConsolePage):
 
     def get(self, request: HttpRequest, bundle_id: UUID) -> HttpResponse:
         bundle = selectors.bundle_by_id(bundle_id)
-        return self._form(bundle, BundleForm.of(bundle), str(bundle.generation))
+        return self._form(bundle, BundleForm.of(bundle, with_content=self.may_write), str(bundle.generation))
 
     def post(self, request: HttpRequest, bundle_id: UUID) -> HttpResponse:
         bundle = selectors.bundle_by_id(bundle_id)
