@@ -22,12 +22,9 @@ ORG_DATASETS = ["default"]
 
 _SYNC = """CASE WHEN t.deleting THEN 'deleting' WHEN t.observed_generation = t.generation THEN 'synced'
  WHEN t.sync_failing_since IS NOT NULL THEN 'failing' ELSE 'waiting' END"""
-# PostgreSQL builds the whole list: serialising is what a list of 10,000 costs. A cast and row_to_json take two thirds
-# of the time of to_char and json_build_object. RFC 3339 in UTC; the fraction is as long as it has to be.
-_ITEM = f"""t.name, t.display_name AS "displayName", t.email, nullif(t.team, '') AS team, t.phase,
- nullif(t.ingress_host, '') AS "ingressHost", t.suspended, {_SYNC} AS sync,
- replace((t.created_at AT TIME ZONE 'UTC')::text, ' ', 'T') || 'Z' AS "createdAt"
-"""
+# One tenant of a list: what the row has in store, and what changes by itself. PostgreSQL pastes the whole list, because
+# serialising is what a list of 10,000 would cost.
+_ITEM = f"""t.document || to_json(t.phase)::text || ',"sync":"' || ({_SYNC}) || '"}}'"""
 
 
 def tenant_named(name: str) -> Tenant:
@@ -65,14 +62,13 @@ def tenant_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
     with connection.cursor() as cursor:
         if page.limit is None:
             items = f"SELECT {_ITEM} {chosen}"
-            cursor.execute(f"SELECT coalesce(json_agg(item), '[]')::text FROM ({items}) AS item", [*params, *keys])  # noqa: S608
-            return cursor.fetchone()[0].encode(), ""
-        item = f"(SELECT row_to_json(item) FROM (SELECT {_ITEM}) AS item)::text"  # noqa: S608
-        cursor.execute(f"SELECT {item}, t.created_at, t.id {chosen} LIMIT %s", [*params, *keys, page.limit + 1])
+            cursor.execute(f"SELECT coalesce(string_agg(item, ','), '') FROM ({items}) AS t(item)", [*params, *keys])  # noqa: S608
+            return f"[{cursor.fetchone()[0]}]".encode(), ""
+        cursor.execute(f"SELECT {_ITEM}, t.created_at, t.id {chosen} LIMIT %s", [*params, *keys, page.limit + 1])
         rows = cursor.fetchall()
     shown = rows[: page.limit]
     cursor_text = NEWEST.encode(shown[-1][1:]) if len(rows) > page.limit else ""
-    return b"[" + b",".join(row[0].encode() for row in shown) + b"]", cursor_text
+    return f"[{','.join([row[0] for row in shown])}]".encode(), cursor_text
 
 
 def _where(filters: dict[str, str], sync_conditions: Mapping[str, str] | None = None) -> tuple[str, list[Any]]:
