@@ -2,7 +2,8 @@
 
 import select
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql import base
@@ -15,6 +16,10 @@ TRUSTED_SECONDS = 5.0
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """A round trip for each request would cost more than many of the queries that follow it."""
+
+    # Django's own, which its stubs do not know.
+    _connection_pools: ClassVar[dict[str, Any]]
+    _configure_connection: Callable[[Any], None]
 
     @property
     def pool(self) -> Any:
