@@ -10,7 +10,7 @@ from django.db import connection
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Lower, Now
 
-from cluster.models import DriftFinding, Outcome, Revision, SyncedModel
+from cluster.models import DriftFinding
 from cluster.rows import fetch_one
 from opencrane.api.keyset import Keyset, Page
 from tenants.errors import ClusterTenantNotFoundError, TenantNotFoundError
@@ -110,15 +110,6 @@ CHIP_CONDITIONS = SYNC_CONDITIONS | {
     "failing": f"(NOT t.deleting AND {SYNC_CONDITIONS['failing']})",
     "drifted": f"({SYNC_CONDITIONS['synced']} AND {SYNC_CONDITIONS['drifted']})",
 }
-
-
-def sync_state(tenant: SyncedModel) -> str:
-    """One of SYNC_STATES, as the list has it."""
-    if tenant.deleting:
-        return "deleting"
-    if not tenant.in_flight:
-        return "synced"
-    return "failing" if tenant.sync_failing_since else "waiting"
 
 
 def cluster_tenant_exists(name: str) -> bool:
@@ -228,17 +219,6 @@ def tenants_listed(filters: dict[str, str]) -> QuerySet[Tenant]:
     return tenants_matching(filters).only(*_LIST_COLUMNS).annotate(is_drifted=Exists(found))
 
 
-def shown_state(tenant: Tenant, *, is_drifted: bool) -> str:
-    """The one word of the sync chip: a SYNC_STATES value, or `drifted` for what is in sync but was changed there."""
-    state = sync_state(tenant)
-    return "drifted" if is_drifted and state == "synced" else state
-
-
-def is_drifted(tenant: Tenant) -> bool:
-    """Whether the last drift check found the tenant's resource different from its row."""
-    return DriftFinding.objects.filter(kind="Tenant", name=tenant.name).exists()
-
-
 def fleet_counts(cap: int) -> dict[str, int]:
     """Tenants by phase and by sync state, each counted no further than one beyond `cap`, in one query.
 
@@ -259,16 +239,6 @@ def failing_tenants(limit: int) -> list[Tenant]:
     lagging = Tenant.objects.filter(observed_generation__lt=F("generation"), sync_failing_since__isnull=False)
     columns = ("name", "sync_error", "sync_failing_since", "sync_attempts", "sync_not_before", "deleting")
     return list(lagging.only(*columns).order_by("sync_failing_since")[:limit])
-
-
-def unconfirmed_writes(tenant_id: UUID) -> list[Revision]:
-    """Accepted writes that the cluster has not confirmed yet, oldest first."""
-    return list(Revision.objects.filter(object_id=tenant_id).order_by("generation")[:50])
-
-
-def recent_outcomes(tenant_id: UUID) -> list[Outcome]:
-    """How the writes of the last hour ended, newest first."""
-    return list(Outcome.objects.filter(object_id=tenant_id).order_by("-generation")[:20])
 
 
 RETAINED_NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="retained data")

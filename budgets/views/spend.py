@@ -14,10 +14,11 @@ from budgets.selectors import Spend
 from budgets.services import crossings, spending
 from budgets.views.keys import STATES as KEY_STATES
 from opencrane.console.charts import Chart, Series, chart
+from opencrane.console.objects import AddedTab
 from opencrane.console.pages import ConsoleAction, ConsolePage
 from opencrane.errors import InvalidError
 from tenants.models import Tenant
-from tenants.views.detail import TenantTab, add_tab
+from tenants.views.detail import TenantPage
 
 NOTICES_SHOWN = 5
 STATES = {
@@ -133,7 +134,7 @@ class DismissNotice(ConsoleAction):
 
 def register() -> None:
     """Called by `budgets.admin`."""
-    add_tab("spend", TenantTab("Spend", "ai-budget", "budgets/tenant_tab.html", tenant_values))
+    TenantPage.added["spend"] = AddedTab("Spend", "ai-budget", "budgets/tenant_tab.html", tenant_values)
     site: Any = admin.site
     site.add_page("spend/", SpendDashboard.as_view(), "spend")
     site.add_page("spend/dismiss/", DismissNotice.as_view(), "spend_dismiss")

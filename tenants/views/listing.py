@@ -49,7 +49,7 @@ class TenantList(BulkList):
         return selectors.BY_NAME if self.is_by_name else self.keyset
 
     def rows(self, objects: list[Any]) -> list[dict[str, Any]]:
-        return [{"state": selectors.shown_state(tenant, is_drifted=tenant.is_drifted)} for tenant in objects]
+        return [{"state": tenant.shown_state(is_drifted=tenant.is_drifted)} for tenant in objects]
 
     def extra(self) -> dict[str, Any]:
         return super().extra() | {
