@@ -122,10 +122,7 @@ class ObjectPage(ABC, ConsolePage, Generic[Thing]):
             "header_template": self.header_template,
             "tab": tab,
             "tabs": self.seen_tabs(),
-            "tab_templates": [
-                added.template if added else f"{self.tab_templates}{tab}.html",
-                f"console/tab_{tab}.html",
-            ],
+            "tab_templates": [own, f"console/tab_{tab}.html"],
         }
         shown = values | self.header(thing) | frame
         return self.render(shown | ({"generation": seen} if seen else {}), status=status)
