@@ -151,6 +151,12 @@ def notices(limit: int = 50) -> list[BudgetCrossing]:
     return sorted(highest.values(), key=lambda each: (-each.threshold_percent, -each.at.timestamp()))[:limit]
 
 
+def notice_count() -> int:
+    """How many notices there are; of each budget one, as `notices` has them."""
+    waiting = BudgetCrossing.objects.filter(dismissed_at=None).order_by()
+    return waiting.values("month", "scope", "key").distinct()[:100].count()
+
+
 def import_state() -> UsageImport | None:
     return UsageImport.objects.filter(pk=1).first()
 

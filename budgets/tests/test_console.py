@@ -72,11 +72,13 @@ def test_a_notice_goes_when_it_is_dismissed(admin_page: Client) -> None:
     use("r1", "anna", "9")
     raise_crossings()
     highest = BudgetCrossing.objects.get(scope="tenant", threshold_percent=80)
+    # Every page says how many there are; of each budget one counts.
+    assert 'title="2 budgets that were reached"' in text(admin_page, "/admin/jobs/")
     admin_page.post("/admin/spend/dismiss/", {"notice": highest.pk})
     # What a budget reached on the way goes with it; other budgets' notices stay.
     assert set(BudgetCrossing.objects.filter(dismissed_at=None).values_list("scope", flat=True)) == {"global"}
     admin_page.post("/admin/spend/dismiss/", {"notice": "all"})
-    assert "Budgets that were reached" not in text(admin_page, "/admin/spend/")
+    assert "udgets that were reached" not in text(admin_page, "/admin/spend/")
     admin_page.post("/admin/spend/dismiss/", {"notice": "x"})
     assert AuditEntry.objects.filter(action="budget.notice_dismissed").count() == 2
 

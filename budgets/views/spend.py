@@ -138,4 +138,13 @@ def register() -> None:
     site: Any = admin.site
     site.add_page("spend/", SpendDashboard.as_view(), "spend")
     site.add_page("spend/dismiss/", DismissNotice.as_view(), "spend_dismiss")
-    site.add_navigation("Money", "Spend", "payments", "admin:spend", resource="ai-budget", position=39)
+    site.add_navigation(
+        "Money",
+        "Spend",
+        "payments",
+        "admin:spend",
+        resource="ai-budget",
+        position=39,
+        badge=reading.notice_count,
+        badge_means="budgets that were reached",
+    )

@@ -57,6 +57,7 @@
       data: series.values.map(function (value) { return value === null ? null : value * scale; }),
       // Lines lie above bars. A line of one point would not be seen without it.
       order: series.kind === "line" ? 0 : 1,
+      pointStyle: series.kind === "line" ? "line" : "rect",
       pointRadius: known.length > 1 || isLimit ? 0 : 3,
       pointHitRadius: 8,
       borderWidth: series.kind === "bar" ? 0 : isLimit ? 1.5 : 2,
@@ -86,7 +87,7 @@
           }
         },
         plugins: {
-          legend: { display: data.series.length > 1, position: "bottom", labels: { boxWidth: 12 } },
+          legend: { display: data.series.length > 1, position: "bottom", labels: { boxWidth: 24, usePointStyle: true } },
           tooltip: { callbacks: { label: function (item) { return item.dataset.label + ": " + read(item.parsed.y); } } }
         }
       }
