@@ -29,6 +29,8 @@ class WorkQueue:
         self._condition = threading.Condition()
         self._ready: list[tuple[int, int, str]] = []
         self._delayed: list[tuple[float, int, str, int]] = []
+        # When each name that is put off is due; entries of other times are out of date.
+        self._due: dict[str, float] = {}
         # Names that wait, and how urgent the most urgent request was.
         self._waiting: dict[str, int] = {}
         self._at_work: set[str] = set()
@@ -58,9 +60,13 @@ class WorkQueue:
         self._condition.notify()
 
     def add_after(self, name: str, seconds: float, priority: Priority = Priority.CHANGE) -> None:
-        """As `add`, some time from now."""
+        """As `add`, some time from now. A name that is put off already comes at the earlier time, and once."""
         with self._condition:
-            heapq.heappush(self._delayed, (time.monotonic() + seconds, next(self._numbers), name, priority))
+            due = time.monotonic() + seconds
+            if self._due.get(name, due) < due:
+                return
+            self._due[name] = due
+            heapq.heappush(self._delayed, (due, next(self._numbers), name, priority))
             self._condition.notify()
 
     def retry(self, name: str, priority: Priority = Priority.CHANGE, *, least: float = 0.0) -> float:
@@ -96,8 +102,10 @@ class WorkQueue:
         """Move what is due to the ready ones; returns the seconds until the next is."""
         now = time.monotonic()
         while self._delayed and self._delayed[0][0] <= now:
-            _, _, name, priority = heapq.heappop(self._delayed)
-            self._add(name, priority)
+            due, _, name, priority = heapq.heappop(self._delayed)
+            if self._due.get(name) == due:
+                del self._due[name]
+                self._add(name, priority)
         return self._delayed[0][0] - now if self._delayed else None
 
     def done(self, name: str) -> None:
