@@ -27,7 +27,7 @@ from cluster.errors import (
     KubeRefusedError,
     KubeTransientError,
 )
-from cluster.resources import FIELD_MANAGER, KubeObject, Resource
+from cluster.resources import FIELD_MANAGER, GROUP, KubeObject, Resource
 
 APPLY = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
@@ -264,7 +264,7 @@ class ClusterClient:
         while True:
             status, body = self.request("GET", path, query=query)
             if status == 404:
-                raise KubeTransientError(f"the cluster does not serve {resource.plural}: {_message(body)}", status=404)
+                raise _not_served(resource, _message(body))
             metadata = body["metadata"]
             yield body["items"], metadata["resourceVersion"]
             if not metadata.get("continue"):
@@ -287,7 +287,14 @@ def _require_served(resource: Resource, name: str, body: Any) -> None:
     """Tell 'no such object' from 'no such resource type': the latter would make every row look deleted."""
     details = body.get("details") if isinstance(body, dict) else None
     if not (isinstance(details, dict) and details.get("name") == name):
-        raise KubeTransientError(f"the cluster does not serve {resource.plural}.{resource.group}", status=404)
+        raise _not_served(resource)
+
+
+def _not_served(resource: Resource, why: str = "") -> KubeTransientError:
+    said = f"the cluster does not serve {resource.name}" + (f" ({why})" if why else "")
+    if resource.group == GROUP:
+        said += "; manage.py install_crds installs its definition"
+    return KubeTransientError(said, status=404)
 
 
 def _error(status: int, body: Any) -> KubeError:

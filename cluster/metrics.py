@@ -7,7 +7,7 @@ from django.utils import timezone
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from cluster.kinds import all_kinds
-from cluster.models import ClusterHealth, DriftEvaluation
+from cluster.models import ClusterHealth, Definition, DriftEvaluation
 from opencrane.metrics import register_collector
 
 
@@ -35,6 +35,19 @@ def cluster_metrics() -> Iterable[Metric]:
     """Whether the workers reach the API server."""
     away = ClusterHealth.objects.filter(unreachable_since__isnull=False).exists()
     yield GaugeMetricFamily("opencrane_cluster_reachable", "Whether workers reach the cluster.", value=0 if away else 1)
+
+
+@register_collector("definitions")
+def definition_metrics() -> Iterable[Metric]:
+    """Whether the cluster's definitions of our kinds are those of this version."""
+    outdated = GaugeMetricFamily(
+        "opencrane_definition_outdated",
+        "Whether the cluster's definition of a kind is missing or of another version.",
+        labels=["definition"],
+    )
+    for definition in Definition.objects.all():
+        outdated.add_metric([definition.name], 1 if definition.problem else 0)
+    yield outdated
 
 
 @register_collector("drift")

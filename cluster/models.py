@@ -67,19 +67,6 @@ class SyncedModel(models.Model):
         return self.observed_generation < self.generation
 
     @property
-    def sync_state(self) -> str:
-        """How far the cluster follows the row: `synced`, `waiting`, `failing` or `deleting`."""
-        if self.deleting:
-            return "deleting"
-        if not self.in_flight:
-            return "synced"
-        return "failing" if self.sync_failing_since else "waiting"
-
-    def shown_state(self, *, is_drifted: bool) -> str:
-        """The one word of the sync chip: that state, or `drifted` for what is in sync but was changed there."""
-        return "drifted" if is_drifted and self.sync_state == "synced" else self.sync_state
-
-    @property
     def etag(self) -> str:
         return f'"{self.generation}.{self.status_revision}"'
 
@@ -174,6 +161,26 @@ class ClusterHealth(models.Model):
 
     def __str__(self) -> str:
         return self.error or "reachable"
+
+
+class Definition(models.Model):
+    """What the cluster's definition of one of our kinds was last found to be like.
+
+    Attributes:
+        problem: what is missing and what to do about it; empty when nothing is.
+        since: when it became so.
+    """
+
+    name = models.CharField(max_length=253, primary_key=True)
+    problem = models.TextField(blank=True, default="")
+    since = models.DateTimeField()
+    checked_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.problem or f"{self.name} is as it should be"
 
 
 class DriftEvaluation(models.Model):

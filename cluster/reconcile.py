@@ -21,6 +21,7 @@ from psycopg.types.json import Jsonb
 
 from cluster import replay
 from cluster.client import ClusterClient, cluster_client
+from cluster.crds import WHAT_TO_DO
 from cluster.errors import KubeConflictError, KubeGoneError, KubeRefusedError, KubeTransientError
 from cluster.kinds import Kind, Spec, all_kinds, kind_named, row_id_of, same
 from cluster.locks import object_lock
@@ -353,7 +354,10 @@ def _refused(kind: Kind[Any], row: SyncedModel, revisions: list[Revision], error
     except (KubeConflictError, KubeGoneError) as exc:
         _put_off(kind, row, f"The object keeps changing under us: {exc.message}")
         return False
-    return _drop_revisions(kind, row, refused, code=ClusterRejectedError.code, detail="")
+    # Manifests hold nothing that our own definitions do not declare.
+    is_undeclared = any("field not declared in schema" in message for message in refused.values())
+    detail = f"The cluster's definition of {kind.resource.name} is that of another version. {WHAT_TO_DO}"
+    return _drop_revisions(kind, row, refused, code=ClusterRejectedError.code, detail=detail if is_undeclared else "")
 
 
 def _take_back(

@@ -36,6 +36,11 @@ class Resource:
     def api_version(self) -> str:
         return f"{self.group}/{self.version}" if self.group else self.version
 
+    @property
+    def name(self) -> str:
+        """As a definition of it is called, and as RBAC and kubectl tell it from others."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
     def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
         """URL path of the collection, or of one object.
 

@@ -11,7 +11,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from cluster.kinds import Kind
-from cluster.models import ClusterHealth, DriftEvaluation, DriftFinding, Outcome, Revision
+from cluster.models import ClusterHealth, Definition, DriftEvaluation, DriftFinding, Revision
 from operations.errors import DeliveryNotFoundError, JobNotFoundError, WebhookNotFoundError
 from operations.models import (
     AuditEntry,
@@ -32,21 +32,6 @@ from operations.models import (
 SILENT = timedelta(seconds=30)
 # A queued job younger than this is still on its way through the broker.
 ON_ITS_WAY = timedelta(seconds=8)
-
-
-def unconfirmed_writes(object_id: UUID) -> list[Revision]:
-    """Accepted writes of an object that the cluster has not confirmed yet, oldest first."""
-    return list(Revision.objects.filter(object_id=object_id).order_by("generation")[:50])
-
-
-def recent_outcomes(object_id: UUID) -> list[Outcome]:
-    """How an object's writes of the last hour ended, newest first."""
-    return list(Outcome.objects.filter(object_id=object_id).order_by("-generation")[:20])
-
-
-def is_drifted(kind: str, name: str) -> bool:
-    """Whether the last drift check found the object's resource different from its row."""
-    return DriftFinding.objects.filter(kind=kind, name=name).exists()
 
 
 def job_by_id(job_id: UUID) -> Job:
@@ -162,6 +147,17 @@ def drift_findings(kind: str, *, issue: str = "", text: str = "") -> QuerySet[Dr
 def cluster_health() -> ClusterHealth | None:
     """What the workers last saw of the API server; None when nothing was ever wrong."""
     return ClusterHealth.objects.filter(pk=1).first()
+
+
+def definitions() -> list[Definition]:
+    """What the cluster's definitions of our kinds were last found to be like, by name; none before the first check."""
+    return list(Definition.objects.all())
+
+
+def definition_problems(name: str = "") -> list[Definition]:
+    """Those that will not do; of the one named only, if one is."""
+    found = Definition.objects.exclude(problem="")
+    return list(found.filter(name=name) if name else found)
 
 
 def sync_backlog(kind: Kind[Any], cap: int) -> dict[str, Any]:

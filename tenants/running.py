@@ -32,6 +32,8 @@ NEXT_STEPS: Mapping[str, str] = {
     "OtherCluster": "Run an operator in that cluster.",
     "HostTooLong": "Use a shorter base domain.",
     "HostInvalid": "Mend the base domain of its cluster tenant, or INGRESS_DOMAIN.",
+    "DefinitionOutdated": "Run manage.py install_crds of this version; this goes on by itself then.",
+    "HostTaken": "Remove the other Ingress or give it another host; this goes on by itself then.",
     "ImageInvalid": "Mend image or version on the Spec tab.",
     "NameTaken": "Rename or remove that object; it belongs to somebody else.",
     "KeyMissing": "Restore the Secret from a backup; it is never replaced by another.",

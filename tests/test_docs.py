@@ -19,7 +19,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 # What production runs; the rest is for development.
 PRODUCT = (
     "opencrane", "cluster", "accounts", "tenants", "policies", "mcpservers", "skills", "budgets", "awareness",
-    "operations",
+    "operations", "workloads",
 )  # fmt: skip
 # Read by Django or by a shell, and fixed by the image.
 NOT_SETTINGS = {"DJANGO_SETTINGS_MODULE"}
@@ -166,17 +166,23 @@ def test_every_error_code_is_documented_with_its_status() -> None:
     assert documented == {(cls.http_status, cls.code) for cls in all_errors()}
 
 
-def test_every_metric_is_documented_and_exists() -> None:
-    in_code = set()
+def metrics_in_code() -> set[str]:
+    """Every metric that a process of the product exports."""
+    found = set()
     for _, source in sources():
         for node in ast.walk(ast.parse(source)):
             match node:
                 case ast.Call(func=ast.Name(kind), args=[ast.Constant(value=str(name)), *_]) if name.startswith(
                     "opencrane_"
                 ):
-                    in_code.add(f"{name}_total" if kind == "CounterMetricFamily" else name)
-    documented = re.findall(r"^\| `(opencrane_\w+?)(?:\{[a-z,]+\})?` \|", text_of("docs/operations.md"), re.MULTILINE)
-    assert sorted(documented) == sorted(in_code)
+                    found.add(f"{name}_total" if kind in {"CounterMetricFamily", "Counter"} else name)
+    return found
+
+
+def test_every_metric_is_documented_and_exists() -> None:
+    row = re.compile(r"^\| `(opencrane_\w+?)(?:\{[a-z,]+\})?` \|", re.MULTILINE)
+    documented = [name for file in ("operations", "operator") for name in row.findall(text_of(f"docs/{file}.md"))]
+    assert sorted(documented) == sorted(metrics_in_code())
 
 
 # --- Commands and addresses ------------------------------------------------------------------------------------------

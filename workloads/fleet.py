@@ -8,16 +8,40 @@ import threading
 from collections.abc import Iterable
 from dataclasses import replace
 
-from cluster.resources import DEPLOYMENTS, VOLUME_CLAIMS, KubeObject, Resource
+from cluster.resources import (
+    ACCESS_POLICIES,
+    CLUSTER_TENANTS,
+    DEPLOYMENTS,
+    INGRESSES,
+    TENANTS,
+    VOLUME_CLAIMS,
+    KubeObject,
+    Resource,
+)
 from workloads import naming
+from workloads.definitions import Definitions
+from workloads.hosts import Hosts, claim_of
 from workloads.manifests import Defaults, Placement, UnfitError, Wanted, placement, wanted_objects
 from workloads.matching import is_as_wanted
 from workloads.network import Egress, SelectionError, effective_policy, egress_of
-from workloads.observed import Child, ChildKey, Observed, compact, event_of, pod_of, remember, workload_of
+from workloads.observed import (
+    Child,
+    ChildKey,
+    EventView,
+    Observed,
+    compact,
+    event_of,
+    pod_of,
+    remember,
+    told_events,
+    workload_of,
+)
 from workloads.queue import Priority, WorkQueue
 
 POLICY_WORK = "policy:"
 KEPT = b"kept"
+# A start brings several Normal events at once; one status tells them all.
+EVENT_SECONDS = 2.0
 
 
 def is_newer(version: str, known: str) -> bool:
@@ -40,6 +64,8 @@ class Fleet:
         self.queue = queue
         self.lock = threading.RLock()
         self.has_cilium = False
+        self.definitions = Definitions(self.look_at_everything)
+        self.hosts = Hosts()
         # Nothing is worked on, and nothing is queued, before everything has been listed once.
         self.is_complete = False
         self.tenants: dict[str, Observed] = {}
@@ -52,12 +78,22 @@ class Fleet:
         """Raises UnfitError."""
         name = tenant["spec"].get("clusterTenantRef")
         with self.lock:
-            return placement(tenant, self.cluster_tenants.get(name) if name else None, self.defaults)
+            cluster_tenant = self.cluster_tenants.get(name) if name else None
+        if cluster_tenant is not None:
+            self._require_whole(CLUSTER_TENANTS, cluster_tenant)
+        return placement(tenant, cluster_tenant, self.defaults)
+
+    def _require_whole(self, resource: Resource, obj: KubeObject) -> None:
+        cut_off = self.definitions.cut_off(resource, obj)
+        if cut_off:
+            raise UnfitError("DefinitionOutdated", cut_off)
 
     def policy_of(self, tenant: KubeObject) -> tuple[Egress | None, str]:
-        """What the tenant's policy lets out, and why it is that policy. Raises SelectionError."""
+        """What the tenant's policy lets out, and why it is that policy. Raises SelectionError, UnfitError."""
         with self.lock:
             policy, why = effective_policy(tenant, self.policies, self.default_policy)
+        if policy is not None:
+            self._require_whole(ACCESS_POLICIES, policy)
         return (egress_of(policy, has_cilium=self.has_cilium) if policy is not None else None), why
 
     def _fit(self, tenant: KubeObject, resource: Resource, live: KubeObject) -> bytes:
@@ -88,7 +124,7 @@ class Fleet:
             before = seen.tenant
             if before is not None and not is_newer(metadata["resourceVersion"], before["metadata"]["resourceVersion"]):
                 return
-            seen.raw = compact(tenant)
+            self._keep(seen, tenant)
             urgent = metadata.get("deletionTimestamp") or bool(tenant["spec"].get("suspended")) != bool(
                 before is not None and before["spec"].get("suspended")
             )
@@ -119,7 +155,14 @@ class Fleet:
             if metadata.get("generation") != before["metadata"].get("generation"):
                 # Somebody else's change came between; its event brings it here.
                 return
-            seen.raw = compact(tenant)
+            self._keep(seen, tenant)
+
+    def _keep(self, seen: Observed, tenant: KubeObject) -> None:
+        seen.raw = compact(tenant)
+        seen.cut_off = self.definitions.cut_off(TENANTS, tenant)
+        if seen.events:
+            told = told_events(tenant)
+            seen.events = [event for event in seen.events if remember(told, event) is not told]
 
     def child_changed(self, resource: Resource, live: KubeObject) -> None:
         metadata = live["metadata"]
@@ -225,20 +268,62 @@ class Fleet:
                     self._enqueue(tenant, Priority.CHANGE)
                     return
 
+    def ingress_changed(self, live: KubeObject) -> None:
+        """Any Ingress of the cluster: a tenant's, or one whose hosts are not to be had."""
+        metadata = live["metadata"]
+        key = (sys.intern(metadata["namespace"]), metadata["name"])
+        is_ours = naming.is_of_tenant(live, self.home)
+        with self.lock:
+            self._look_at_hosts(self.hosts.put(key, None if is_ours else claim_of(live)))
+            if is_ours:
+                self.child_changed(INGRESSES, live)
+            else:
+                # Its labels may have been taken away.
+                self.child_gone(INGRESSES, *key, metadata["uid"])
+
+    def ingress_gone(self, namespace: str, name: str, uid: str) -> None:
+        with self.lock:
+            self._look_at_hosts(self.hosts.put((namespace, name), None))
+            self.child_gone(INGRESSES, namespace, name, uid)
+
+    def _look_at_hosts(self, hosts: Iterable[str]) -> None:
+        for host in hosts:
+            # A tenant's host begins with its name.
+            name = host.partition(".")[0]
+            if name in self.tenants:
+                self._enqueue(name, Priority.CHANGE)
+
+    def claimant(self, host: str, namespace: str, name: str) -> str:
+        """The Ingress of somebody else that claims a host; empty when none does."""
+        with self.lock:
+            return self.hosts.claimant(host, self.defaults.ingress_class, (namespace, name))
+
     def event_seen(self, event: KubeObject) -> None:
+        """An event about anything in the cluster; what concerns no object of a tenant is passed over."""
         about = event.get("involvedObject") or {}
         name, namespace = str(about.get("name") or ""), event["metadata"].get("namespace", "")
-        if not name.startswith("openclaw-"):
+        # What is said about a tenant itself is our own word.
+        if not name.startswith("openclaw-") or about.get("kind") == TENANTS.kind:
             return
         with self.lock:
-            for tenant in self._owners(name):
-                seen = self.tenants[tenant]
-                if seen.raw and any(key[1] == namespace for key in seen.children):
-                    events = remember(seen.events, event_of(event))
-                    if events is not seen.events:
-                        seen.events = events
-                        self._enqueue(tenant, Priority.CHANGE)
+            for owner in self._owners(name):
+                seen = self.tenants[owner]
+                tenant = seen.tenant
+                if tenant is not None and any(key[1] == namespace for key in seen.children):
+                    self._note_event(owner, seen, tenant, event_of(event))
                     return
+
+    def _note_event(self, name: str, seen: Observed, tenant: KubeObject, event: EventView) -> None:
+        known = told_events(tenant)
+        for each in seen.events:
+            known = remember(known, each)
+        if remember(known, event) is known:
+            return
+        seen.events = remember(seen.events, event)
+        if event.type != "Normal":
+            self._enqueue(name, Priority.CHANGE)
+        elif self.is_complete:
+            self.queue.add_after(name, EVENT_SECONDS, Priority.ROUTINE)
 
     def _owners(self, object_name: str) -> Iterable[str]:
         """Known tenants that an object of this name may belong to, the longest name first."""

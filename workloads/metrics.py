@@ -16,6 +16,12 @@ _writes = Counter("opencrane_operator_writes", "Writes to the cluster, by kind."
 queue_depth = Gauge("opencrane_operator_queue_depth", "Tenants and policies that wait.", registry=registry)
 is_leader = Gauge("opencrane_operator_leader", "Whether this replica leads.", registry=registry)
 tenants = Gauge("opencrane_operator_tenants", "Tenants that it looks after.", registry=registry)
+definition_outdated = Gauge(
+    "opencrane_operator_definition_outdated",
+    "Whether the cluster's definition of a kind is missing or of another version.",
+    ["definition"],
+    registry=registry,
+)
 
 
 def observe(outcome: str, seconds: float) -> None:

@@ -87,6 +87,12 @@ def labels(tenant: dict[str, Any]) -> dict[str, str]:
     return found | ({TEAM_LABEL: team} if team else {})
 
 
+def is_of_tenant(live: dict[str, Any], home: str) -> bool:
+    """Whether an object carries the labels of `watched_labels`."""
+    found = live["metadata"].get("labels") or {}
+    return (found.get(PART_OF), found.get(COMPONENT), found.get(HOME_LABEL)) == ("opencrane", "tenant", home)
+
+
 def watched_labels(home: str) -> str:
     """The label selector of everything that belongs to tenants of one namespace."""
     return f"{PART_OF}=opencrane,{COMPONENT}=tenant,{HOME_LABEL}={home}"

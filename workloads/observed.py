@@ -65,9 +65,15 @@ class EventView:
 
 @dataclass(slots=True)
 class Observed:
-    """One tenant's custom resource, as compact JSON, and its objects."""
+    """One tenant's custom resource, as compact JSON, and its objects.
+
+    Attributes:
+        events: those that its status does not tell yet.
+        cut_off: what of its spec cannot be seen, in a sentence.
+    """
 
     raw: bytes = b""
+    cut_off: str = ""
     children: dict[ChildKey, Child] = field(default_factory=dict)
     workload: Workload | None = None
     pods: dict[str, PodView] = field(default_factory=dict)
@@ -157,10 +163,23 @@ def event_of(event: KubeObject) -> EventView:
     )
 
 
+def told_events(tenant: KubeObject) -> list[EventView]:
+    """The events in a tenant's status."""
+    found = []
+    for event in (tenant.get("status") or {}).get("events") or ():
+        kind, _, name = str(event.get("object") or "").partition("/")
+        said = (str(event.get(key) or "") for key in ("message", "lastSeen"))
+        found.append(EventView(str(event.get("type") or "Normal"), str(event.get("reason") or ""), kind, name, *said))
+    return found
+
+
 def remember(events: list[EventView], event: EventView) -> list[EventView]:
-    """The newest events, one for each reason and object; what merely happened again is not news."""
+    """The newest events, one for each reason and object; the same list when there is no news in it.
+
+    What merely happened again is not news, nor is what is older than everything that is kept.
+    """
     same = next((e for e in events if (e.reason, e.kind, e.name) == (event.reason, event.kind, event.name)), None)
-    if same is not None and same.message == event.message:
+    if same is not None and (same.message == event.message or same.at > event.at):
         return events
-    kept = [each for each in events if each is not same]
-    return sorted([*kept, event], key=lambda each: each.at)[-EVENTS_KEPT:]
+    kept = sorted([*(each for each in events if each is not same), event], key=lambda each: each.at)[-EVENTS_KEPT:]
+    return kept if any(each is event for each in kept) else events

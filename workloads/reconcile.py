@@ -16,6 +16,8 @@ from cluster.errors import KubeConflictError, KubeError, KubeRefusedError, KubeT
 from cluster.resources import (
     ACCESS_POLICIES,
     DEPLOYMENTS,
+    EVENTS,
+    INGRESSES,
     OPERATOR,
     SECRETS,
     TENANTS,
@@ -27,9 +29,21 @@ from workloads import metrics, naming
 from workloads.fleet import KEPT, POLICY_WORK, Fleet
 from workloads.manifests import UnfitError, Wanted, key_data, wanted_objects
 from workloads.network import Egress, SelectionError, egress_of, shortfalls
-from workloads.observed import ChildKey, Observed
+from workloads.observed import ChildKey, EventView, Observed
 from workloads.queue import Priority
-from workloads.status import Findings, deletion_message, problem, settled, status_of
+from workloads.status import (
+    NORMAL,
+    WARNING,
+    Findings,
+    about,
+    deletion_message,
+    is_deletion_message,
+    problem,
+    settled,
+    status_of,
+    turn_of,
+)
+from workloads.telling import again_patch, event_manifest
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +51,8 @@ log = logging.getLogger(__name__)
 REFUSED_SECONDS = 30.0
 
 
-class LeadershipLostError(Exception):
-    """Another replica may be at work; nothing may be written any more."""
+class MayNotWriteError(Exception):
+    """Another replica may be at work, or what is known is out of date; nothing may be written any more."""
 
 
 class StillThereError(Exception):
@@ -49,7 +63,7 @@ class Reconciler:
     """Works on tenants and policies by name.
 
     Args:
-        may_write: asked before every write; False once another replica may lead.
+        may_write: asked before every write; once False, it stays so.
         deletion_limit: how long a deletion waits for objects to go before it lets go of the tenant all the same.
     """
 
@@ -57,6 +71,7 @@ class Reconciler:
         self.fleet = fleet
         self._may_write = may_write
         self._deletion_limit = deletion_limit
+        self._left_alone: dict[str, str] = {}
 
     def work(self) -> None:
         """Take names from the queue until it is stopped."""
@@ -66,7 +81,7 @@ class Reconciler:
             outcome = "ok"
             try:
                 self.look_at(name)
-            except LeadershipLostError:
+            except MayNotWriteError:
                 return
             except StillThereError:
                 outcome = "waiting"
@@ -90,7 +105,7 @@ class Reconciler:
 
         Raises:
             KubeError: the cluster did not take a write; to be tried again.
-            StillThereError, LeadershipLostError.
+            StillThereError, MayNotWriteError.
         """
         if name.startswith(POLICY_WORK):
             self._policy(name.removeprefix(POLICY_WORK))
@@ -110,12 +125,15 @@ class Reconciler:
 
     def _bring_up(self, tenant: KubeObject, seen: Observed) -> None:
         name = tenant["metadata"]["name"]
+        if seen.cut_off:
+            self._leave_alone(tenant, seen.cut_off)
+            return
         if naming.FINALIZER not in (tenant["metadata"].get("finalizers") or ()):
             tenant = self._put_finalizer(tenant)
         found = Findings(policy={"source": "none"})
         refused: KubeError | None = None
         try:
-            wanted = self._wanted(tenant, found)
+            wanted = self._wanted(tenant, seen, found)
             self._apply(tenant, seen, wanted, found)
         except (UnfitError, SelectionError) as exc:
             found.problem = problem(exc.reason, exc.message)
@@ -130,7 +148,15 @@ class Reconciler:
         if refused is not None:
             raise refused
 
-    def _wanted(self, tenant: KubeObject, found: Findings) -> Wanted:
+    def _leave_alone(self, tenant: KubeObject, why: str) -> None:
+        """Write nothing to a tenant that is cut off, nor to its objects, and say so where it can be said."""
+        name = tenant["metadata"]["name"]
+        if self._left_alone.get(name) != why:
+            self._left_alone[name] = why
+            log.error("tenant %s is left alone: %s", name, why)
+            self._tell(tenant, about(tenant, WARNING, "DefinitionOutdated", f"Left alone: {why}", _now()))
+
+    def _wanted(self, tenant: KubeObject, seen: Observed, found: Findings) -> Wanted:
         """Raises UnfitError, SelectionError."""
         where = self.fleet.placement_of(tenant)
         found.namespace = where.namespace
@@ -141,7 +167,25 @@ class Reconciler:
         wanted = wanted_objects(tenant, where, egress, self.fleet.defaults)
         found.host = wanted.host
         found.children = [_key(resource, manifest) for resource, manifest in wanted.manifests.items()]
+        self._look_at_host(seen, wanted, found)
         return wanted
+
+    def _look_at_host(self, seen: Observed, wanted: Wanted, found: Findings) -> None:
+        """Refuse a host that an Ingress of somebody else has. Who has it already keeps it, and says that it is shared.
+
+        Raises:
+            UnfitError: names the other Ingress.
+        """
+        ingress = wanted.manifests.get(INGRESSES)
+        if ingress is None:
+            return
+        key = _key(INGRESSES, ingress)
+        claimant = self.fleet.claimant(wanted.host, key[1], key[2])
+        if claimant and key not in seen.children:
+            # Nobody is to be sent there.
+            found.host = ""
+            raise UnfitError("HostTaken", f"The host {wanted.host} belongs to Ingress {claimant}, which is not ours.")
+        found.claimant = claimant
 
     def _apply(self, tenant: KubeObject, seen: Observed, wanted: Wanted, found: Findings) -> None:
         name = tenant["metadata"]["name"]
@@ -249,12 +293,20 @@ class Reconciler:
         return live
 
     def _write_status(self, tenant: KubeObject, seen: Observed, found: Findings) -> None:
-        self._put_status(tenant, status_of(tenant, seen, found, _now()))
+        now = _now()
+        known = self.fleet.definitions.status_fields(TENANTS)
+        status = status_of(tenant, seen, found, now, only=known)
+        turn = turn_of(tenant, status, now)
+        if self._put_status(tenant, status) and turn is not None:
+            self._tell(tenant, turn)
 
-    def _put_status(self, tenant: KubeObject, status: dict[str, Any], resource: Resource = TENANTS) -> None:
-        """Write a status unless it is there already. One whose object has gone is no failure."""
-        if status == (tenant.get("status") or {}):
-            return
+    def _put_status(self, tenant: KubeObject, status: dict[str, Any], resource: Resource = TENANTS) -> bool:
+        """Write a status unless it is there already; whether it was written. One whose object has gone is no failure.
+
+        Where the cluster's definition has no status, there is none to write; `workloads.definitions` says so.
+        """
+        if status == (tenant.get("status") or {}) or self.fleet.definitions.status_fields(resource) == frozenset():
+            return False
         metadata = {"name": tenant["metadata"]["name"], "uid": tenant["metadata"]["uid"]}
         body = _bare(tenant) | {"metadata": metadata, "status": status}
         try:
@@ -265,9 +317,27 @@ class Reconciler:
             if isinstance(exc, KubeTransientError) and exc.status != 404:
                 raise
             log.info("the status of %s is not wanted any more: %s", metadata["name"], exc.message)
-            return
+            return False
         if resource is TENANTS:
             self.fleet.tenant_written(live)
+        return True
+
+    def _tell(self, tenant: KubeObject, event: EventView) -> None:
+        """Write an Event about a tenant. What cannot be told is logged and otherwise passed over."""
+        manifest = event_manifest(tenant, event)
+        metadata = manifest["metadata"]
+        client = cluster_client()
+        try:
+            try:
+                self._write(client.create, EVENTS, manifest, namespace=metadata["namespace"], manager=OPERATOR)
+            except KubeConflictError:
+                live = client.get(EVENTS, metadata["name"], namespace=metadata["namespace"])
+                if live is not None:
+                    again = again_patch(live, event.at)
+                    where = {"namespace": metadata["namespace"], "manager": OPERATOR}
+                    self._write(client.json_patch, EVENTS, metadata["name"], again, **where)
+        except KubeError as exc:
+            log.warning("the event %s of tenant %s is lost: %s", event.reason, tenant["metadata"]["name"], exc.message)
 
     # -- a tenant that goes -------------------------------------------------------------------------------------------
 
@@ -300,22 +370,35 @@ class Reconciler:
             if not is_gone:
                 left.append(f"{resource.kind} {object_name}")
         if left and not self._is_overdue(tenant):
-            status = {
-                **(tenant.get("status") or {}),
-                "message": deletion_message(left),
-                "observedGeneration": int(metadata.get("generation") or 0),
-            }
-            self._put_status(tenant, settled(status, tenant.get("status") or {}, _now()))
+            self._say_deleting(tenant, left)
             raise StillThereError
+        data_said = "volume claim and key are deleted as well" if is_purged else "volume claim and key stay"
+        said = about(tenant, NORMAL, "Deleted", f"Its objects are gone; {data_said}.", _now())
         if left:
             log.error("tenant %s is let go while %s are still there", name, ", ".join(left))
-        self._take_finalizer(tenant)
+            said = about(tenant, WARNING, "LetGo", f"Let go after waiting too long. {deletion_message(left)}", _now())
+        if self._take_finalizer(tenant):
+            self._tell(tenant, said)
+
+    def _say_deleting(self, tenant: KubeObject, left: list[str]) -> None:
+        before, message, now = tenant.get("status") or {}, deletion_message(left), _now()
+        known = self.fleet.definitions.status_fields(TENANTS)
+        status = {
+            **before,
+            "message": message,
+            "observedGeneration": int(tenant["metadata"].get("generation") or 0),
+        }
+        status = {key: value for key, value in status.items() if known is None or key in known}
+        is_first = not is_deletion_message(before.get("message"))
+        if self._put_status(tenant, settled(status, before, now, only=known)) and is_first:
+            self._tell(tenant, about(tenant, NORMAL, "Deleting", message, now))
 
     def _is_overdue(self, tenant: KubeObject) -> bool:
         asked = datetime.fromisoformat(tenant["metadata"]["deletionTimestamp"])
         return datetime.now(UTC) - asked > self._deletion_limit
 
-    def _take_finalizer(self, tenant: KubeObject) -> None:
+    def _take_finalizer(self, tenant: KubeObject) -> bool:
+        """Let go of a tenant; False when it has changed meanwhile, or is gone."""
         finalizers: list[str] = tenant["metadata"]["finalizers"]
         index = finalizers.index(naming.FINALIZER)
         operations = [
@@ -329,6 +412,8 @@ class Reconciler:
         except KubeConflictError as exc:
             # Gone, or its finalizers have changed; then the event of that change brings it back here.
             log.info("tenant %s has changed while it was let go: %s", name, exc.message)
+            return False
+        return True
 
     def _remove_orphans(self, name: str, seen: Observed) -> None:
         """Delete what is left of a tenant that is gone, asking the cluster first whether it really is. Data stays."""
@@ -346,6 +431,8 @@ class Reconciler:
             policy = self.fleet.policies.get(name)
             has_cilium = self.fleet.has_cilium
         if policy is None or policy["metadata"].get("deletionTimestamp"):
+            return
+        if self.fleet.definitions.cut_off(ACCESS_POLICIES, policy):
             return
         egress: Egress = egress_of(policy, has_cilium=has_cilium)
         missing = shortfalls(egress)
@@ -370,7 +457,7 @@ class Reconciler:
 
     def _write(self, call: Callable[..., Any], resource: Resource, *args: Any, **options: Any) -> Any:
         if not self._may_write():
-            raise LeadershipLostError
+            raise MayNotWriteError
         answer = call(resource, *args, **options)
         metrics.count_write(resource.kind)
         return answer

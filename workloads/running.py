@@ -10,13 +10,13 @@ from functools import partial
 from django.conf import settings
 
 from cluster.client import cluster_client
-from cluster.errors import KubeError
 from cluster.resources import (
     ACCESS_POLICIES,
     CILIUM_POLICIES,
     CLUSTER_TENANTS,
     CRDS,
     EVENTS,
+    INGRESSES,
     PODS,
     TENANTS,
     KubeObject,
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
 LISTED_TOGETHER = 3
-CILIUM_SECONDS = 300.0
 HEARTBEAT_SECONDS = 10.0
 
 
@@ -70,7 +69,10 @@ class Operator:
             queue=self.queue,
         )
         limit = timedelta(seconds=settings.DELETION_SECONDS)
-        self.reconciler = Reconciler(self.fleet, may_write=may_write, deletion_limit=limit)
+        changed = self.fleet.definitions.changed
+        self.reconciler = Reconciler(
+            self.fleet, may_write=lambda: may_write() and not changed.is_set(), deletion_limit=limit
+        )
         self._workers = workers or settings.OPERATOR_WORKERS
         self._threads: list[threading.Thread] = []
         self.followers: list[Follower] = []
@@ -79,7 +81,8 @@ class Operator:
         """List everything, then begin to work; False when told to stop before that."""
         fleet, home = self.fleet, self.fleet.home
         began = time.monotonic()
-        self._look_for_cilium()
+        if not self._wait_for(self._follow_definitions(), or_fail=True):
+            return False
         first = [
             self._follow(CLUSTER_TENANTS, fleet.cluster_tenant_changed, fleet.cluster_tenant_gone),
             self._follow(ACCESS_POLICIES, fleet.policy_changed, fleet.policy_gone, namespace=home),
@@ -93,9 +96,11 @@ class Operator:
             together = [self._follow_child(each) for each in resources[start : start + LISTED_TOGETHER]]
             if not self._wait_for(together):
                 return False
-        self._follow(EVENTS, fleet.event_seen, lambda *_: None, fields="type=Warning")
+        self._follow(EVENTS, fleet.event_seen, None)
         with fleet.lock:
             fleet.is_complete = True
+            if fleet.has_cilium:
+                self._follow_cilium()
             count = len(fleet.tenants)
             fleet.look_at_everything()
         log.info("looking after %d tenants of namespace %s; listed in %.1f s", count, home, time.monotonic() - began)
@@ -113,8 +118,9 @@ class Operator:
         self,
         resource: Resource,
         on_object: Callable[[KubeObject], None],
-        on_gone: Callable[[str, str, str], None],
+        on_gone: Callable[[str, str, str], None] | None,
         *,
+        on_listed: Callable[[], None] | None = None,
         namespace: str = "",
         labels: str = "",
         fields: str = "",
@@ -123,6 +129,7 @@ class Operator:
             resource,
             on_object=on_object,
             on_gone=on_gone,
+            on_listed=on_listed,
             stop=self.stop,
             namespace=namespace,
             label_selector=labels,
@@ -137,6 +144,9 @@ class Operator:
         labels = naming.watched_labels(fleet.home)
         if resource is PODS:
             return self._follow(resource, fleet.pod_changed, fleet.pod_gone, labels=labels)
+        if resource is INGRESSES:
+            # All of them: a host may belong to somebody else.
+            return self._follow(resource, fleet.ingress_changed, fleet.ingress_gone)
         return self._follow(
             resource, partial(fleet.child_changed, resource), partial(fleet.child_gone, resource), labels=labels
         )
@@ -146,41 +156,62 @@ class Operator:
         self._threads.append(thread)
         thread.start()
 
-    def _wait_for(self, followers: list[Follower]) -> bool:
+    def _wait_for(self, followers: list[Follower], *, or_fail: bool = False) -> bool:
+        """Until all have listed, or, if that will do, found out that they cannot; False when told to stop."""
         while not self.stop.is_set():
-            if all(follower.listed.wait(0.05) for follower in followers):
+            if all(each.listed.wait(0.05) or (or_fail and each.last_error) for each in followers):
                 return True
         return False
 
-    def _look_for_cilium(self) -> None:
-        try:
-            found = cluster_client().get(CRDS, f"{CILIUM_POLICIES.plural}.{CILIUM_POLICIES.group}") is not None
-        except KubeError as exc:
-            log.warning("cannot tell whether the cluster has Cilium's policies: %s", exc.message)
-            return
-        is_new = found and not self.fleet.has_cilium and self.fleet.is_complete
-        if is_new:
+    def _follow_definitions(self) -> list[Follower]:
+        """Our definitions, which may be of another version, and that of Cilium's policies, which may come and go."""
+        ours = self.fleet.definitions
+        followers = [
+            self._follow_definition(name, ours.seen, ours.gone, on_listed=partial(ours.judge, name))
+            for name in ours.wanted
+        ]
+        cilium = self._follow_definition(
+            CILIUM_POLICIES.name,
+            lambda _: self._cilium_found(is_there=True),
+            lambda *_: self._cilium_found(is_there=False),
+        )
+        return [*followers, cilium]
+
+    def _follow_definition(
+        self,
+        name: str,
+        on_object: Callable[[KubeObject], None],
+        on_gone: Callable[[str, str, str], None],
+        *,
+        on_listed: Callable[[], None] | None = None,
+    ) -> Follower:
+        return self._follow(CRDS, on_object, on_gone, on_listed=on_listed, fields=f"metadata.name={name}")
+
+    def _cilium_found(self, *, is_there: bool) -> None:
+        with self.fleet.lock:
+            if is_there and self.fleet.is_complete:
+                self._follow_cilium()
+            self.fleet.cilium_found(is_there=is_there)
+
+    def _follow_cilium(self) -> None:
+        """Once; a follower copes with a kind that is not served for a while."""
+        if not any(each.resource is CILIUM_POLICIES for each in self.followers):
             self._follow_child(CILIUM_POLICIES)
-        self.fleet.cilium_found(is_there=found)
 
     def _keep_looking(self) -> None:
-        """Figures, the heartbeat of the liveness probe, and whether Cilium has come."""
-        cilium_at = time.monotonic() + CILIUM_SECONDS
+        """Figures, and the heartbeat of the liveness probe."""
         heartbeat_at = 0.0
         while not self.stop.wait(LOOK_SECONDS):
             now = time.monotonic()
             metrics.queue_depth.set(len(self.queue))
             metrics.tenants.set(len(self.fleet.tenants))
-            if now >= cilium_at:
-                self._look_for_cilium()
-                cilium_at = now + CILIUM_SECONDS
             if now >= heartbeat_at and all(thread.is_alive() for thread in self._threads):
                 touch_heartbeat()
                 heartbeat_at = now + HEARTBEAT_SECONDS
 
 
 def run(stop: threading.Event) -> bool:
-    """Lead and work until `stop` is set; False when the lease was lost, and the process had better start anew."""
+    """Lead and work until `stop` is set, or all that is known has to be read anew; False when the lease was lost."""
     if settings.OPERATOR_METRICS_PORT:
         metrics.serve(settings.OPERATOR_METRICS_PORT)
     leadership = Leadership()
@@ -194,7 +225,8 @@ def run(stop: threading.Event) -> bool:
     starting = threading.Thread(target=operator.start, name="start", daemon=True)
     starting.start()
     beat_at = 0.0
-    while not stop.wait(LOOK_SECONDS) and not leadership.lost.is_set():
+    outdated = operator.fleet.definitions.changed
+    while not stop.wait(LOOK_SECONDS) and not leadership.lost.is_set() and not outdated.is_set():
         # Listing a large fleet takes its time.
         if starting.is_alive() and time.monotonic() >= beat_at:
             touch_heartbeat()
@@ -205,6 +237,8 @@ def run(stop: threading.Event) -> bool:
         log.error("the lease is lost; another replica may lead")
         return False
     leadership.release()
+    if outdated.is_set():
+        log.info("the cluster's definitions have changed: starting anew, to read everything as it is now")
     return True
 
 

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.resources import DEPLOYMENTS, VOLUME_CLAIMS, KubeObject, Resource
-from workloads.observed import ChildKey, Observed, PodView
+from cluster.resources import DEPLOYMENTS, TENANTS, VOLUME_CLAIMS, KubeObject, Resource
+from workloads.observed import ChildKey, EventView, Observed, PodView, remember, told_events
 
 RUNNING, PENDING, SUSPENDED, ERROR = "Running", "Pending", "Suspended", "Error"
-READY, APPLIED, ENFORCED = "Ready", "Applied", "PolicyEnforced"
+READY, APPLIED, ENFORCED, EXCLUSIVE = "Ready", "Applied", "PolicyEnforced", "HostExclusive"
+NORMAL, WARNING = "Normal", "Warning"
 MESSAGE_MAX = 1000
 
 # Reasons of Kubernetes', and what they mean to the person who has to do something.
@@ -27,12 +28,17 @@ class Verdict:
 
 @dataclass
 class Findings:
-    """What a reconcile run found out, for the status."""
+    """What a reconcile run found out, for the status.
+
+    Attributes:
+        claimant: an Ingress of somebody else that claims the tenant's host too.
+    """
 
     host: str = ""
     namespace: str = ""
     policy: dict[str, Any] = field(default_factory=dict)
     shortfalls: list[str] = field(default_factory=list)
+    claimant: str = ""
     problem: Verdict | None = None
     children: list[ChildKey] = field(default_factory=list)
 
@@ -93,13 +99,22 @@ def _failure_verdict(failure: str) -> Verdict:
     return problem("PodRefused", f"The cluster refuses the pod: {failure}")
 
 
-def status_of(tenant: KubeObject, seen: Observed, found: Findings, now: str) -> dict[str, Any]:
-    """The whole status. `lastReconciled` is `now` only if anything else has changed."""
+def status_of(
+    tenant: KubeObject, seen: Observed, found: Findings, now: str, *, only: frozenset[str] | None = None
+) -> dict[str, Any]:
+    """The whole status. `lastReconciled` is `now` only if anything else has changed.
+
+    Args:
+        only: the fields that the cluster keeps, if not all.
+    """
     before = tenant.get("status") or {}
     said = verdict(tenant, seen, found)
     generation = int(tenant["metadata"].get("generation") or 0)
     running = [pod for pod in seen.pods.values() if not pod.is_ending]
     newest = max(running, key=lambda pod: (pod.created, pod.name), default=None)
+    events = told_events(tenant)
+    for event in seen.events:
+        events = remember(events, event)
     status: dict[str, Any] = {
         "phase": said.phase,
         "observedGeneration": generation,
@@ -109,23 +124,58 @@ def status_of(tenant: KubeObject, seen: Observed, found: Findings, now: str) -> 
         "namespace": found.namespace,
         "effectivePolicy": found.policy,
         "objects": objects_of(seen, found),
-        "events": [
-            {"type": e.type, "reason": e.reason, "object": f"{e.kind}/{e.name}", "message": e.message, "lastSeen": e.at}
-            for e in seen.events
-        ],
+        "events": [_told(event) for event in events],
         "conditions": _conditions(before, generation, now, said, found),
     }
     for key in ("message", "podName", "ingressHost", "namespace"):
         if not status[key]:
             del status[key]
-    return settled(status, before, now)
+    kept = {key: value for key, value in status.items() if only is None or key in only}
+    turn = turn_of(tenant, kept, now)
+    if turn is not None and "events" in kept:
+        others = [event for event in events if (event.reason, event.kind) != (turn.reason, turn.kind)]
+        kept["events"] = [_told(event) for event in remember(others, turn)]
+    return settled(kept, before, now, only=only)
 
 
-def settled(status: dict[str, Any], before: dict[str, Any], now: str) -> dict[str, Any]:
-    """`status` with the time of its last change."""
+def settled(
+    status: dict[str, Any], before: dict[str, Any], now: str, *, only: frozenset[str] | None = None
+) -> dict[str, Any]:
+    """`status` with the time of its last change, where the cluster keeps that."""
+    if only is not None and "lastReconciled" not in only:
+        return status
     last = before.get("lastReconciled")
     unchanged = {key: value for key, value in before.items() if key != "lastReconciled"} == status
     return {**status, "lastReconciled": last if unchanged and last else now}
+
+
+def turn_of(tenant: KubeObject, status: dict[str, Any], now: str) -> EventView | None:
+    """What people are to be told when a tenant gets this status; None when it is no turn for better or worse."""
+    phase, reason = status.get("phase"), _ready_reason(status)
+    before = tenant.get("status") or {}
+    if (phase, reason) == (before.get("phase"), _ready_reason(before)):
+        return None
+    if phase == ERROR:
+        return about(tenant, WARNING, reason or ERROR, str(status.get("message") or ""), now)
+    if phase == RUNNING:
+        return about(tenant, NORMAL, RUNNING, "The agent is ready.", now)
+    if phase == SUSPENDED:
+        return about(tenant, NORMAL, SUSPENDED, "The agent has stopped; its data stays.", now)
+    return None
+
+
+def _ready_reason(status: dict[str, Any]) -> str:
+    """The reason of the condition Ready."""
+    return next((str(each.get("reason")) for each in status.get("conditions") or () if each["type"] == READY), "")
+
+
+def about(tenant: KubeObject, kind: str, reason: str, message: str, now: str) -> EventView:
+    """Something to be told about a tenant."""
+    return EventView(kind, reason, TENANTS.kind, tenant["metadata"]["name"], message, now)
+
+
+def _told(e: EventView) -> dict[str, str]:
+    return {"type": e.type, "reason": e.reason, "object": f"{e.kind}/{e.name}", "message": e.message, "lastSeen": e.at}
 
 
 def objects_of(seen: Observed, found: Findings) -> list[dict[str, Any]]:
@@ -168,6 +218,11 @@ def _conditions(
         ),
         (ENFORCED, enforced, "Enforced" if enforced else "DomainRules", " ".join(found.shortfalls)),
     ]
+    if found.claimant:
+        # There only while it is so: nearly every host is exclusive.
+        fresh.append(
+            (EXCLUSIVE, False, "HostShared", f"Ingress {found.claimant} claims the host {found.host} as well.")
+        )
     known = {condition["type"]: condition for condition in before.get("conditions") or ()}
     return [_condition(known.get(each[0]), generation, now, *each) for each in fresh]
 
@@ -187,8 +242,15 @@ def _condition(
     }
 
 
+_DELETING = "Deleting:"
+
+
+def is_deletion_message(message: object) -> bool:
+    return str(message or "").startswith(_DELETING)
+
+
 def deletion_message(left: Iterable[str]) -> str:
     """How far a deletion is."""
     names = sorted(left)
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"Deleting: {len(names)} object{'s' * (len(names) != 1)} left ({shown})."
+    return f"{_DELETING} {len(names)} object{'s' * (len(names) != 1)} left ({shown})."

@@ -33,7 +33,8 @@ class Follower:
 
     Args:
         on_object: called with each object as it is now, from this follower's thread.
-        on_gone: called with (namespace, name, uid) of what is no more.
+        on_gone: called with (namespace, name, uid) of what is no more; without it, no account of what there is is kept.
+        on_listed: called after each listing.
         namespace: empty for all.
     """
 
@@ -42,8 +43,9 @@ class Follower:
         resource: Resource,
         *,
         on_object: Callable[[KubeObject], None],
-        on_gone: Callable[[str, str, str], None],
+        on_gone: Callable[[str, str, str], None] | None,
         stop: threading.Event,
+        on_listed: Callable[[], None] | None = None,
         namespace: str = "",
         label_selector: str = "",
         field_selector: str = "",
@@ -51,6 +53,7 @@ class Follower:
         self.resource = resource
         self._on_object = on_object
         self._on_gone = on_gone
+        self._on_listed = on_listed
         self._stop = stop
         self._namespace = namespace
         self._selectors = {
@@ -98,12 +101,16 @@ class Follower:
             version = listed_at
             for obj in page:
                 metadata = obj["metadata"]
-                seen[_key(obj)] = metadata["uid"]
+                if self._on_gone is not None:
+                    seen[_key(obj)] = metadata["uid"]
                 self._hand(obj)
-        gone = [(key, uid) for key, uid in self._known.items() if key not in seen]
-        self._known = seen
-        for (namespace, name), uid in gone:
-            self._on_gone(namespace, name, uid)
+        if self._on_gone is not None:
+            gone = [(key, uid) for key, uid in self._known.items() if key not in seen]
+            self._known = seen
+            for (namespace, name), uid in gone:
+                self._on_gone(namespace, name, uid)
+        if self._on_listed is not None:
+            self._on_listed()
         return version
 
     def _hand(self, obj: KubeObject) -> None:
@@ -133,11 +140,13 @@ class Follower:
             metadata = obj["metadata"]
             version = metadata["resourceVersion"]
             if kind == "DELETED":
-                key = _key(obj)
-                self._known.pop(key, None)
-                self._on_gone(*key, metadata["uid"])
+                if self._on_gone is not None:
+                    key = _key(obj)
+                    self._known.pop(key, None)
+                    self._on_gone(*key, metadata["uid"])
             elif kind != "BOOKMARK":
-                self._known[_key(obj)] = metadata["uid"]
+                if self._on_gone is not None:
+                    self._known[_key(obj)] = metadata["uid"]
                 self._hand(obj)
             if self._stop.is_set():
                 break

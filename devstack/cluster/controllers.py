@@ -292,9 +292,12 @@ class Controllers:
         status, failing = _pod_status(pod)
         self._set_status(storage, key, status, _KUBELET)
         if failing:
-            self._record_pull_failure(pod, failing)
+            self._record_event(pod, "Warning", "Failed", f'Failed to pull image "{failing}": not found')
+        else:
+            name = pod["spec"]["containers"][0]["name"]
+            self._record_event(pod, "Normal", "Started", f"Started container {name}")
 
-    def _record_pull_failure(self, pod: Object, image: str) -> None:
+    def _record_event(self, pod: Object, kind: str, reason: str, message: str) -> None:
         metadata, now = pod["metadata"], timestamp()
         event = {
             "metadata": {"name": f"{metadata['name']}.{secrets.token_hex(8)}"},
@@ -305,9 +308,9 @@ class Controllers:
                 "name": metadata["name"],
                 "uid": metadata["uid"],
             },
-            "reason": "Failed",
-            "message": f'Failed to pull image "{image}": not found',
-            "type": "Warning",
+            "reason": reason,
+            "message": message,
+            "type": kind,
             "count": 1,
             "firstTimestamp": now,
             "lastTimestamp": now,

@@ -193,9 +193,11 @@ class Writer:
         return entry
 
     def load(self, resource: Resource, entry: Entry) -> Object:
-        """An object as the clients of `resource` see it: its version, with today's defaults."""
+        """An object as the clients of `resource` see it: its version, today's fields and today's defaults."""
         obj = entry.load()
         if resource.schema is not None:
+            if entry.rv <= resource.defined_rv:
+                obj = structural.prune(obj, resource.schema, "", [], root=True)
             obj["apiVersion"] = resource.api_version
             structural.fill_defaults(obj, resource.schema)
         return obj

@@ -11,7 +11,6 @@ from opencrane.console.pages import ConsolePage
 from opencrane.health import check_dependencies
 from operations import selectors
 from operations.views.drift import interval_seconds, verdict
-from operations.views.jobs import job_label
 
 _WORDS = {
     "database": ("PostgreSQL", "database"),
@@ -49,9 +48,10 @@ class HealthPage(ConsolePage):
                 "dependencies": dependencies,
                 "is_well": all(check["ok"] for check in checks.values()),
                 "cluster": selectors.cluster_health(),
+                "definitions": selectors.definitions(),
                 "kinds": kinds,
                 "interval": interval_seconds(),
-                "jobs": [{"job": job, "label": job_label(job)} for job in selectors.jobs_to_look_at(10)],
+                "jobs": selectors.jobs_to_look_at(10),
             }
         )
 

@@ -105,7 +105,7 @@ def test_a_tenant_that_nobody_looks_at_says_so() -> None:
 def test_every_reason_has_a_next_step() -> None:
     source = "".join(
         (Path(__file__).parents[2] / "workloads" / name).read_text()
-        for name in ("status.py", "reconcile.py", "manifests.py", "network.py")
+        for name in ("status.py", "fleet.py", "reconcile.py", "manifests.py", "network.py")
     )
     reasons = set(re.findall(r'(?:problem|UnfitError|SelectionError|Verdict)\(\s*(?:PENDING, )?"([A-Z]\w+)"', source))
     reasons |= set(re.findall(r'return "([A-Z]\w+)"\n', source[source.index("def _reason") :]))

@@ -56,6 +56,7 @@ class Dashboard(ConsolePage):
                 "verdict": verdict(operations.drift_evaluation("Tenant")),
                 "drift_count": capped_count(operations.drift_findings("Tenant")),
                 "cluster": operations.cluster_health(),
+                "definition_problems": operations.definition_problems(),
                 "jobs": [{"job": job, "label": job_label(job)} for job in jobs],
                 "entries": entries,
                 "expiring": self._expiring_tokens(),

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from opencrane.console.listing import COUNT_CAP, as_count
 from opencrane.console.pages import ConsolePage
+from operations import selectors as operations
 from tenants import selectors
 from tenants.models import Phase
 from tenants.running import why_not_running
@@ -39,7 +40,13 @@ class FleetByPhase(ConsolePage):
                     "has_more": counts[phase] > len(tenants),
                 }
             )
-        return self.render({"columns": columns, "is_empty": not counts["total"]})
+        return self.render(
+            {
+                "columns": columns,
+                "is_empty": not counts["total"],
+                "definition_problems": operations.definition_problems(),
+            }
+        )
 
 
 def register() -> None:

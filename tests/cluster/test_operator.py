@@ -22,6 +22,7 @@ from cluster.resources import (
     CONFIG_MAPS,
     CRDS,
     DEPLOYMENTS,
+    EVENTS,
     INGRESSES,
     LEASES,
     NETWORK_POLICIES,
@@ -56,6 +57,10 @@ def eventually(what: str, holds: Callable[[], Any]) -> Any:
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
     return found
+
+
+def host_of(name: str) -> str:
+    return f"{name}.{django_settings.INGRESS_DOMAIN}"
 
 
 class People:
@@ -95,6 +100,12 @@ class People:
     def gone(self, resource: Resource, name: str, namespace: str | None = None) -> None:
         eventually(f"{resource.kind} {name} is gone", lambda: self.live(resource, name, namespace) is None)
 
+    def told(self, name: str) -> dict[str, KubeObject]:
+        """Events about a tenant, by reason, found as `kubectl describe` finds them."""
+        fields = f"involvedObject.kind=Tenant,involvedObject.name={name}"
+        pages = cluster_client().list_pages(EVENTS, field_selector=fields)
+        return {event["reason"]: event for page, _ in pages for event in page}
+
     def patch(self, resource: Resource, name: str, body: dict[str, Any], namespace: str | None = None) -> None:
         client = cluster_client()
         path = resource.path(namespace or client.namespace, name)
@@ -112,8 +123,10 @@ class People:
 def people(cluster_namespace: str) -> Iterator[People]:
     """An operator at work in a namespace of its own."""
     before = django_settings.NAMESPACE
-    domain, django_settings.INGRESS_DOMAIN = django_settings.INGRESS_DOMAIN, "crane.example.com"
+    domain = django_settings.INGRESS_DOMAIN
     django_settings.NAMESPACE = f"{cluster_namespace}-op"
+    # A cluster has each host once.
+    django_settings.INGRESS_DOMAIN = f"{django_settings.NAMESPACE}.example.com"
     cluster_module.reset_cluster_client()
     make_namespace(django_settings.NAMESPACE)
     # Streams that are over soon: threads that read them end with the tests.
@@ -158,12 +171,22 @@ def test_a_tenant_made_with_kubectl_runs_is_suspended_resumed_and_cleaned_up(
         pod = people.there(PODS, status["podName"])
         assert pod["metadata"]["labels"]["opencrane.io/tenant"] == "anna"
         assert {entry["state"] for entry in status["objects"]} <= {"Present", "Available", "Bound", "Ready"}
-    eventually("the host is known", lambda: people.status("anna").get("ingressHost") == "anna.crane.example.com")
+    eventually("the host is known", lambda: people.status("anna").get("ingressHost") == host_of("anna"))
 
     token, _ = request_token(
         namespace=cluster_client().namespace, service_account="openclaw-anna", audience="control-plane", seconds=600
     )
     assert token.count(".") == 2
+    if runs_anything:
+        ready = people.told("anna")["Running"]
+        assert (ready["type"], ready["source"]["component"]) == ("Normal", "opencrane-operator")
+        assert ready["involvedObject"]["uid"] == uid
+
+        def is_shown() -> bool:
+            shown = {(each["reason"], each["object"]) for each in people.status("anna")["events"]}
+            return {("Running", "Tenant/anna"), ("Started", f"Pod/{status['podName']}")} <= shown
+
+        eventually("its own and its pod's events are shown", is_shown)
 
     people.tenants.edit("anna", {"spec": {"suspended": True}})
     eventually("it is scaled to zero", lambda: people.there(DEPLOYMENTS, "openclaw-anna")["spec"]["replicas"] == 0)
@@ -173,10 +196,14 @@ def test_a_tenant_made_with_kubectl_runs_is_suspended_resumed_and_cleaned_up(
     people.tenants.edit("anna", {"spec": {"suspended": False}})
     if runs_anything:
         people.phase("anna", "Running")
+        eventually("what happens again is counted", lambda: people.told("anna")["Running"]["count"] == 2)
+        assert people.told("anna")["Suspended"]["type"] == "Normal"
     assert people.there(SECRETS, key)["data"] == secret["data"]
 
     people.tenants.delete("anna")
     people.gone(TENANTS, "anna")
+    said = eventually("its end is told", lambda: people.told("anna").get("Deleted"))
+    assert said["message"] == "Its objects are gone; volume claim and key stay."
     for resource in (DEPLOYMENTS, SERVICES, INGRESSES, CONFIG_MAPS, SERVICE_ACCOUNTS, NETWORK_POLICIES):
         people.gone(resource, "openclaw-anna")
     assert people.there(SECRETS, key)["metadata"]["uid"] == secret["metadata"]["uid"], "data outlives its tenant"
@@ -291,7 +318,9 @@ def test_a_broken_image_is_said_in_a_sentence_and_mended_by_another(people: Peop
     people.tenants.create("frida", SPEC | {"openclawImage": "fail:latest"})
     status = people.says("frida", "The image cannot be pulled")
     assert {each["type"]: each for each in status["conditions"]}["Ready"]["reason"] == "ImagePull"
-    eventually("the warning is shown", lambda: people.status("frida").get("events"))
+    eventually("the warning is shown", lambda: len(people.status("frida")["events"]) == 2)
+    warning = people.told("frida")["ImagePull"]
+    assert (warning["type"], warning["message"]) == ("Warning", status["message"])
     people.tenants.edit("frida", {"spec": {"openclawImage": "claw:1"}})
     assert "message" not in people.phase("frida", "Running")
 
@@ -332,6 +361,57 @@ def test_what_belongs_to_somebody_else_is_left_alone(people: People) -> None:
     people.tenants.create("hanna", SPEC)
     people.says("hanna", "Service openclaw-hanna is there already and is not this tenant's")
     assert people.there(SERVICES, "openclaw-hanna")["spec"]["selector"] == {"app": "theirs"}
+
+
+def ingress(name: str, *hosts: str, path: str = "/") -> KubeObject:
+    backend = {"service": {"name": "theirs", "port": {"number": 80}}}
+    http = {"paths": [{"path": path, "pathType": "Prefix", "backend": backend}]}
+    return {
+        "apiVersion": INGRESSES.api_version,
+        "kind": INGRESSES.kind,
+        "metadata": {"name": name},
+        "spec": {"rules": [{"host": host, "http": http} for host in hosts]},
+    }
+
+
+def test_a_host_that_is_taken_is_not_taken_twice(people: People, cluster_namespace: str) -> None:
+    elsewhere = f"{cluster_namespace}-else"
+    make_namespace(elsewhere)
+    client = cluster_client()
+    taken = ingress("shop", host_of("jana"), host_of("karla"))
+    client.create(INGRESSES, taken, namespace=elsewhere, manager="somebody")
+    wide = ingress("wide", host_of("*"))
+    challenge = ingress("solver", host_of("karla"), path="/.well-known/acme-challenge/abc")
+    for other in (wide, challenge):
+        client.create(INGRESSES, other, namespace=elsewhere, manager="somebody")
+    people.tenants.create("jana", SPEC)
+    status = people.says("jana", f"belongs to Ingress {elsewhere}/shop")
+    assert {each["type"]: each for each in status["conditions"]}["Ready"]["reason"] == "HostTaken"
+    assert "ingressHost" not in status, "nobody is sent to another's"
+    assert people.live(INGRESSES, "openclaw-jana") is None
+
+    # Given up by its owner, it is had at once; what comes later does not take it away.
+    people.patch(INGRESSES, "shop", {"spec": {"rules": taken["spec"]["rules"][1:]}}, elsewhere)
+    ours = people.there(INGRESSES, "openclaw-jana")
+    people.patch(INGRESSES, "shop", {"spec": {"rules": taken["spec"]["rules"]}}, elsewhere)
+
+    def shared() -> dict[str, Any] | None:
+        return {each["type"]: each for each in people.status("jana")["conditions"]}.get("HostExclusive")
+
+    message = f"Ingress {elsewhere}/shop claims the host {host_of('jana')} as well."
+    assert eventually("it is said", shared)["message"] == message
+    assert people.there(INGRESSES, "openclaw-jana")["spec"] == ours["spec"]
+    people.delete(INGRESSES, "shop", elsewhere)
+    eventually("it has the host for itself", lambda: shared() is None)
+    people.tenants.create("karla", SPEC)
+    people.there(INGRESSES, "openclaw-karla")
+
+    # An Ingress whose labels were taken away is still the tenant's.
+    people.patch(INGRESSES, "openclaw-jana", {"metadata": {"labels": {naming.HOME_LABEL: None}}})
+    eventually(
+        "the label is back",
+        lambda: naming.is_of_tenant(people.there(INGRESSES, "openclaw-jana"), client.namespace),
+    )
 
 
 def test_a_lost_key_is_never_replaced(people: People) -> None:
@@ -381,12 +461,12 @@ def versions(*without: Resource) -> dict[str, tuple[str, str]]:
     """Uid and version of everything that belongs to a tenant, by kind and name."""
     client = cluster_client()
     found = {}
-    for resource in (TENANTS, *naming.CHILDREN):
+    for resource in (TENANTS, EVENTS, *naming.CHILDREN):
         if resource.group == "cilium.io" or resource in without:
             continue
         for page, _ in client.list_pages(resource):
             for live in page:
-                if "openclaw-" in live["metadata"]["name"] or resource is TENANTS:
+                if "openclaw-" in live["metadata"]["name"] or resource in (TENANTS, EVENTS):
                     metadata = live["metadata"]
                     found[f"{resource.kind}/{metadata['name']}"] = (metadata["uid"], metadata["resourceVersion"])
     return found
@@ -396,7 +476,7 @@ def versions(*without: Resource) -> dict[str, tuple[str, str]]:
 def quiet_namespace(cluster_namespace: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubectl]:
     """A namespace in which no operator works but those of the test."""
     settings.NAMESPACE = f"{cluster_namespace}-quiet"
-    settings.INGRESS_DOMAIN = "crane.example.com"
+    settings.INGRESS_DOMAIN = f"{settings.NAMESPACE}.example.com"
     monkeypatch.setattr(watching, "WATCH_SECONDS", 2)
     cluster_module.reset_cluster_client()
     make_namespace(settings.NAMESPACE)
@@ -433,7 +513,7 @@ def test_killed_after_every_single_write_it_converges_and_makes_nothing_twice(
             monkeypatch.setattr(cluster_module, "_clients", {os.getpid(): base})
             operator.end()
             dying.close()
-        uids = {name: uid for name, (uid, _) in versions().items()}
+        uids = {name: uid for name, (uid, _) in versions(EVENTS).items()}
         for name, uid in known.items():
             assert uids.get(name) == uid, f"{name} was made again"
         known = uids
@@ -458,7 +538,7 @@ def test_looking_again_at_an_unchanged_fleet_writes_nothing(quiet_namespace: Kub
     eventually("all of them run", settled)
     first.end()
     # Elsewhere the cluster's own controllers may go on changing what has a status.
-    moving = () if runs_anything else (TENANTS, DEPLOYMENTS, VOLUME_CLAIMS)
+    moving = () if runs_anything else (TENANTS, EVENTS, DEPLOYMENTS, VOLUME_CLAIMS)
     before = versions(*moving)
     second = Operator(workers=2)
     assert second.start()
