@@ -1,0 +1,62 @@
+"""The program's commands, by noun: what `opencrane --help` shows, and where each is written down."""
+
+from cli.frame import Entry
+
+ENTRIES = (
+    Entry("login", "Sign in to a server.", "signin", "LOGIN", "Start here"),
+    Entry("logout", "Sign out: the token is revoked and forgotten.", "signin", "LOGOUT", "Start here"),
+    Entry("whoami", "Who you are to the server, and with which role.", "signin", "WHOAMI", "Start here"),
+    Entry("context", "Servers that you work with.", "signin", "CONTEXT", "Start here", ("contexts",)),
+    Entry("tenants", "One person's agent each.", "nouns.tenants", "TENANTS", "Fleet", ("tenant",)),
+    Entry("why", "Why a tenant may, or may not, use something.", "nouns.tenants", "WHY", "Fleet", ("explain",)),
+    Entry("contract", "What tenants may see and call right now.", "nouns.tenants", "CONTRACT", "Fleet"),
+    Entry("datasets", "Which datasets tenants are members of.", "nouns.tenants", "DATASETS", "Fleet"),
+    Entry(
+        "cluster-tenants",
+        "Customers: namespaces with quotas.",
+        "nouns.platform",
+        "CLUSTER_TENANTS",
+        "Fleet",
+        ("cluster-tenant",),
+    ),
+    Entry("retained-data", "What deleted tenants have left.", "nouns.tenants", "RETAINED_DATA", "Fleet"),
+    Entry("drift", "Where the cluster and the rows disagree.", "nouns.platform", "DRIFT", "Fleet"),
+    Entry("policies", "Access policies: egress and MCP rules.", "nouns.access", "POLICIES", "Access", ("policy",)),
+    Entry("groups", "Groups and what they are granted.", "nouns.access", "GROUPS", "Access", ("group",)),
+    Entry(
+        "mcp-servers",
+        "MCP servers: registry, grants, probes.",
+        "nouns.access",
+        "MCP_SERVERS",
+        "Access",
+        ("mcp-server", "mcp"),
+    ),
+    Entry("sessions", "What single sessions of an agent may see.", "nouns.access", "SESSIONS", "Access", ("session",)),
+    Entry("tokens", "Access tokens.", "nouns.access", "TOKENS", "Access", ("token",)),
+    Entry("skills", "The skill catalog.", "nouns.skills", "SKILLS", "Skills and rollout", ("skill",)),
+    Entry(
+        "sources",
+        "Third-party sources of skills and MCP servers.",
+        "nouns.skills",
+        "SOURCES",
+        "Skills and rollout",
+        ("source",),
+    ),
+    Entry(
+        "awareness", "Rollout of the runtime contract in waves.", "nouns.awareness", "AWARENESS", "Skills and rollout"
+    ),
+    Entry("budgets", "What people and everybody may spend.", "nouns.money", "BUDGETS", "Money", ("budget",)),
+    Entry("usage", "The token ledger, and what a tenant has spent.", "nouns.money", "USAGE", "Money"),
+    Entry("keys", "Tenants' LiteLLM keys.", "nouns.money", "KEYS", "Money", ("key",)),
+    Entry("provider-keys", "Keys of model providers.", "nouns.money", "PROVIDER_KEYS", "Money", ("provider-key",)),
+    Entry("audit", "What was done, by whom.", "nouns.operations", "AUDIT", "Operations"),
+    Entry("jobs", "Work that outlasts a request.", "nouns.operations", "JOBS", "Operations", ("job",)),
+    Entry("metrics", "How the machine is.", "nouns.operations", "METRICS", "Operations"),
+    Entry("webhooks", "Who is told when things happen.", "nouns.operations", "WEBHOOKS", "Operations", ("webhook",)),
+    Entry("dns", "The platform's DNS issuer.", "nouns.platform", "DNS", "Operations"),
+    Entry("apply", "Make what YAML documents say.", "documents", "APPLY", "Files"),
+    Entry("diff", "What apply would change.", "documents", "DIFF", "Files"),
+    Entry("export", "Objects as YAML documents that apply takes.", "documents", "EXPORT", "Files"),
+    Entry("api", "Any operation of the API.", "raw", "API", "Files"),
+    Entry("completion", "Completion for bash, zsh and fish.", "complete", "COMPLETION", "Files"),
+)
