@@ -101,7 +101,20 @@ def parsed(value: Any, source: str) -> Document:
         )
     if kind is SKILL and not isinstance(spec.get("version"), str):
         raise UsageError(f"{source}: spec.version is missing (in quotes, if it looks like a number)")
+    if isinstance(spec.get("resources"), dict):
+        spec = spec | {"resources": _quantities(spec["resources"])}
     return Document(kind, name.strip(), spec, source)
+
+
+def _quantities(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Quantities as the API gives them back: Kubernetes takes `cpu: 2` for `"2"`, and so does the API."""
+    made = {}
+    for key, each in value.items():
+        is_number = (
+            isinstance(each, (int, float)) and not isinstance(each, bool) and key in ("cpu", "memory", "storage")
+        )
+        made[key] = _quantities(each) if isinstance(each, dict) else str(each) if is_number else each
+    return made
 
 
 def _fields(kind: Kind) -> tuple[str, ...]:
@@ -479,6 +492,10 @@ def edit(session: Session, kind: Kind, called: str) -> None:
     Raises:
         CliError: the editor failed, or what came out of it was given up; the text is kept then.
     """
+    if not session.can_ask and not (os.environ.get("VISUAL") or os.environ.get("EDITOR")):
+        raise UsageError(
+            "there is no terminal for an editor", hint="opencrane apply -f FILE, or set EDITOR to a program"
+        )
     seen = _required_answer(session, kind, called)
     before = document(kind, seen.data)
     title = f"{kind.noun}/{texts.clean(called)}"
@@ -515,7 +532,7 @@ def edit(session: Session, kind: Kind, called: str) -> None:
                 if exc.status in (Exit.DENIED, Exit.NOT_FOUND):
                     _keep(session, text)
                     raise
-                failure, problem = exc, [*exc.lines()]
+                failure, problem = exc, [line for line in exc.lines() if not line.startswith("Next: ")]
                 if exc.code == "PRECONDITION_FAILED":
                     seen = _required_answer(session, kind, called)
                     theirs = document(kind, seen.data)

@@ -52,6 +52,10 @@ class _Reading(_TyperParameter):
     spec: Any
 
     def process_value(self, ctx: Context, value: Any) -> Any:
+        value = self._value(ctx, value)
+        return self.callback(ctx, self, value) if self.callback is not None else value
+
+    def _value(self, ctx: Context, value: Any) -> Any:
         spec = self.spec
         is_list = self.multiple or self.nargs == -1
         if value is None or (is_list and not value):
@@ -95,7 +99,8 @@ class Option(_Reading, TyperOption):
         if spec.negatable:
             declarations = [f"{declarations[-1]}/--no-{declarations[-1].removeprefix('--')}"]
         super().__init__(
-            param_decls=[spec.key, *declarations],
+            # What every command takes is kept apart from a command's own: an argument may be called SERVER, too.
+            param_decls=[spec.key if callback is None else f"global_{spec.key}", *declarations],
             type_descriptor=None,  # type: ignore[arg-type]  # only what we override reads it
             default=spec.default,
             required=spec.required,
@@ -133,7 +138,7 @@ class Argument(_Reading, TyperArgument):
 def _keep(ctx: Context, param: Any, value: Any) -> Any:
     """A global option, wherever it stands: the innermost that says something decides."""
     if value not in (None, [], "", False) and isinstance(ctx.obj, Settings):
-        setattr(ctx.obj, "output" if param.name == "output" else param.name, value)
+        setattr(ctx.obj, param.spec.key, value)
     return value
 
 

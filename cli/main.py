@@ -79,4 +79,13 @@ def _tell(settings: Settings, lines: list[str]) -> None:
 
 def run() -> Any:
     """The entry point `opencrane`."""
+    sys.excepthook = _defect
     sys.exit(main())
+
+
+def _defect(kind: type[BaseException], exc: BaseException, trace: Any) -> None:
+    """What should not happen: a sentence for people, and with --verbose where it was."""
+    if {"-v", "--verbose"} & set(sys.argv):
+        sys.__excepthook__(kind, exc, trace)
+    reason = " ".join(f"{kind.__name__}: {exc}".split())
+    sys.stderr.write(f"opencrane: this is a defect of the program ({reason})\nNext: -v shows where; please report it\n")

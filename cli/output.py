@@ -228,13 +228,12 @@ class Output:
         import shutil
 
         room = shutil.get_terminal_size().columns - 2 * (len(widths) - 1)
-        while sum(widths) > room and max(widths) > 8:
-            over = sum(widths) - room
-            widest = max(widths)
-            # Down to the next narrower column at once, else a long text would be cut one letter at a time.
-            following = max([each for each in widths if each < widest], default=8)
-            each = widths.index(widest)
-            widths[each] = max(8, following if widest - following < over else widest - over, widest - over)
+        # What it is called comes last: a name that is cut cannot be copied.
+        for candidates in (range(1, len(widths)), range(len(widths))):
+            while sum(widths) > room and (widest := max(candidates, key=widths.__getitem__, default=0)) in candidates:
+                if widths[widest] <= _NARROWEST:
+                    break
+                widths[widest] = max(_NARROWEST, widths[widest] - max(1, (sum(widths) - room) // len(widths)))
         return widths
 
     def tone(self, shown: str, word: str = "") -> str:
@@ -259,10 +258,17 @@ class Output:
         else:
             self.fields(value)
 
-    def fields(self, value: Mapping[str, Any], indent: int = 0, *, skip: Sequence[str] = ()) -> None:
-        """An object's fields, one to a line: nested objects stand in, lists of objects are tables."""
+    def fields(
+        self, value: Mapping[str, Any], indent: int = 0, *, skip: Sequence[str] = (), are_ours: bool = True
+    ) -> None:
+        """An object's fields, one to a line: nested objects stand in, lists of objects are tables.
+
+        Args:
+            skip: fields to leave out.
+            are_ours: whether the keys are names of fields; else they are somebody's and stay as they are.
+        """
         shown = {key: each for key, each in value.items() if key not in skip}
-        labels = {key: _label(key) for key in shown}
+        labels = {key: _label(key) if are_ours else texts.clean(key) for key in shown}
         room = max([texts.width(label) for label in labels.values()], default=0) + 2
         for key, each in shown.items():
             label = f"{labels[key]}:"
@@ -270,10 +276,10 @@ class Output:
             padding = " " * (room - texts.width(label))
             if isinstance(each, Mapping) and each:
                 self.line(head)
-                self.fields(each, indent + 2)
+                self.fields(each, indent + 2, are_ours=are_ours and key not in _SOMEBODYS)
             elif isinstance(each, list) and any(isinstance(item, Mapping) for item in each):
                 self.line(head)
-                self._nested(each, indent + 2)
+                self._nested(key, each, indent + 2)
             else:
                 self._field(head + padding, indent + room, key, each)
 
@@ -286,16 +292,30 @@ class Output:
         for line in lines[1:]:
             self.line(" " * indent + line)
 
-    def _nested(self, items: Sequence[Any], indent: int) -> None:
+    def _nested(self, key: str, items: Sequence[Any], indent: int) -> None:
         keys = list(dict.fromkeys(key for item in items if isinstance(item, Mapping) for key in item))
         # A column that says nothing only takes room.
-        keys = [key for key in keys if any(at(item, key) not in (None, "", [], {}) for item in items)]
+        keys = [name for name in keys if any(_picker(name)(item) not in (None, "", [], {}) for item in items)]
         inner = Output.__new__(Output)
         inner.__dict__ |= self.__dict__ | {"stdout": _Indented(self.stdout, indent), "has_headers": True}
-        columns = [Column(_label(key).upper(), _picker(key), _form(key, None)) for key in keys]
+        columns = _COLUMNS.get(key) or [Column(_label(key).upper(), _picker(key), _form(key, None)) for key in keys]
         inner._table(items, columns, [], is_first=True)
 
 
+# Objects whose keys are somebody's: labels, settings, parameters.
+_SOMEBODYS = frozenset({"labels", "matchLabels", "configOverrides", "solverConfig", "params", "before", "after"})
+_COLUMNS: Mapping[str, Sequence[Column]] = {
+    "grants": (
+        column("ACCESS", "access", "state"),
+        column("SUBJECT", lambda row: f"{row['subjectType']}:{row['subjectName']}"),
+        column("PAYLOAD", "payloadId"),
+        column("SCOPE", "scope"),
+        column("PRIORITY", "priority"),
+        column("NOTE", "note"),
+        column("ID", "id"),
+    ),
+}
+_NARROWEST = 8
 _CODES = {"green": "32", "yellow": "33", "red": "31", "bright_black": "90"}
 
 

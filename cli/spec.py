@@ -135,6 +135,7 @@ class Kind:
         filter: the list's parameter that narrows it down to a name.
         by: the key of the filter's exact counterpart in a row.
         columns: of tables.
+        many: several of them in a sentence, where an s is not enough.
         suffix: what stands after the name in the path of one.
         document: what a YAML document calls it; empty where there are none.
         writable: fields that a document's spec has, in order.
@@ -150,6 +151,7 @@ class Kind:
     key: str = "name"
     filter: str = "q"
     by: str = "name"
+    many: str = ""
     document: str = ""
     suffix: str = ""
     writable: tuple[str, ...] = ()
@@ -157,6 +159,10 @@ class Kind:
     nested: Mapping[str, str] = field(default_factory=dict)
     find: "Callable[[Session, str], Any] | None" = None
     describe: "Callable[[Output, Any], None] | None" = None
+
+    @property
+    def plural(self) -> str:
+        return self.many or f"{self.title}s"
 
     @property
     def one(self) -> str:

@@ -56,13 +56,13 @@ def find(session: Session, kind: Kind, text: str) -> Any:
         raise CliError(f"there is no {kind.title} {text}", status=Exit.NOT_FOUND, hint=f"opencrane {kind.noun} list")
     if len(exact) > 1:
         ids = ", ".join(str(row["id"]) for row in exact[:10])
-        raise CliError(f"several {kind.title}s are called {text}", detail=f"Their ids: {ids}.", status=Exit.USAGE)
+        raise CliError(f"several {kind.plural} are called {text}", detail=f"Their ids: {ids}.", status=Exit.USAGE)
     return exact[0]
 
 
 def key(session: Session, kind: Kind, text: str) -> str:
     """By what the API addresses an object that somebody calls by name or id."""
-    if kind.key == "name" or is_uuid(text):
+    if kind.key != "id" or is_uuid(text):
         return text
     return str(find(session, kind, text)[kind.key])
 
@@ -173,13 +173,13 @@ def list_verb(
             if after is not None and session.out.is_for_people:
                 after(session.out, body)
 
-        nothing = f"No {kind.title}s{' like that' if query else ''}."
+        nothing = f"No {kind.plural}{' like that' if query else ''}."
         session.out.rows(pages(), kind.columns, kind.label, empty=f"{nothing} {'' if query else empty}".strip())
         if params.get("watch"):
             watch(session, kind, lambda: [row for page in pages_again(session, kind, query, items) for row in page])
 
     return Verb(
-        "list", help or f"List {kind.title}s.", run, (*filters, limit, WATCH), (f"GET {kind.path}",), examples=examples
+        "list", help or f"List {kind.plural}.", run, (*filters, limit, WATCH), (f"GET {kind.path}",), examples=examples
     )
 
 
@@ -215,12 +215,20 @@ def get_verb(kind: Kind, *flags: Flag, help: str = "", examples: tuple[str, ...]
     def run(session: Session, params: Params) -> None:
         query = given(params, flags)
         found: list[Any] = []
+        failure = None
         names = params[argument.key]
-        each(session, names, lambda name: found.append(session.client.get(where(session, kind, name), query).data))
+        try:
+            each(session, names, lambda name: found.append(session.client.get(where(session, kind, name), query).data))
+        except CliError as exc:
+            if not found:
+                raise
+            failure = exc  # what there is is shown first
         if len(names) == 1:
             session.out.thing(found[0], kind.label(found[0]), kind.describe)
         else:
             session.out.rows([found], kind.columns, kind.label)
+        if failure is not None:
+            raise failure
         if params.get("watch"):
             paths = [where(session, kind, name) for name in names]
             watch(session, kind, lambda: [session.client.get(each_path, query).data for each_path in paths], found)
@@ -343,10 +351,11 @@ def delete_verb(
     kind: Kind,
     *flags: Flag,
     consequence: str = "",
+    kept: str = "",
+    purged: str = "",
     help: str = "",
     about: str = "",
     examples: tuple[str, ...] = (),
-    typed: str = "",
     name: str = "delete",
     done: str = "deleted",
 ) -> Verb:
@@ -354,19 +363,18 @@ def delete_verb(
 
     Args:
         consequence: a sentence on what that means.
-        typed: the flag with which the name has to be typed, since it cannot be undone.
+        kept, purged: what it means besides, without `--purge` and with it; with it the name has to be typed, since
+            nothing brings it back.
     """
 
     def run(session: Session, params: Params) -> None:
         names = list(dict.fromkeys(params[argument.key]))
         paths = {each_name: where(session, kind, each_name) for each_name in names}
-        is_grave = bool(typed and params.get(typed))
-        question = f"{name.capitalize()} {kind.title} {', '.join(names)}? {consequence}".strip()
-        if is_grave:
-            question += " --purge: for good."
-        session.confirm(
-            question, yes=params["yes"], typed=(names[0] if len(names) == 1 else f"{len(names)}") if is_grave else ""
-        )
+        is_grave = bool(params.get("purge"))
+        title = kind.title if len(names) == 1 else kind.plural
+        question = f"{name.capitalize()} {title} {', '.join(names)}? {consequence} {purged if is_grave else kept}"
+        typed = (names[0] if len(names) == 1 else str(len(names))) if is_grave else ""
+        session.confirm(question.strip(), yes=params["yes"], typed=typed)
         headers = {"If-Match": params["if_match"]} if params.get("if_match") else {}
 
         def act(each_name: str) -> None:
@@ -378,11 +386,11 @@ def delete_verb(
     argument = name_arg(kind, many=True)
     return Verb(
         name,
-        help or f"Delete {kind.title}s, after asking.",
+        help or f"Delete {kind.plural}, after asking.",
         run,
         (argument, *flags, YES),
         (f"DELETE {kind.one}",),
-        about or consequence,
+        about or f"{consequence} {kept}".strip(),
         examples,
     )
 
@@ -459,10 +467,10 @@ def inner_list_verb(
         query = given(params, flags)
         if paged:
             pages = (rows for rows, _ in session.client.pages(place, query, limit=params["limit"]))
-            session.out.rows(pages, inner.columns, inner.label, empty=f"No {inner.title}s.")
+            session.out.rows(pages, inner.columns, inner.label, empty=f"No {inner.plural}.")
         else:
             rows = session.client.get(place, query).data
-            session.out.rows([rows], inner.columns, inner.label, empty=f"No {inner.title}s.")
+            session.out.rows([rows], inner.columns, inner.label, empty=f"No {inner.plural}.")
 
     argument = name_arg(kind)
     return Verb(name, help, run, (argument, *flags, *((limit,) if paged else ())), (f"GET {kind.one}{suffix}",))

@@ -16,7 +16,7 @@ from accounts.api.serializers import (
     PodTokenSerializer,
 )
 from accounts.authentication import STATIC_CALLER
-from accounts.services import devices, pod_tokens
+from accounts.services import devices, pod_tokens, tokens
 from opencrane import limits
 from opencrane.api.identity import Caller, caller_of
 from opencrane.api.responses import json_response, no_content, to_json
@@ -96,6 +96,31 @@ class PodTokenViewSet(ApiViewSet):
                 "audience": found.audience,
             }
         )
+
+
+class OwnTokenViewSet(ApiViewSet):
+    """Giving back the access token that one carries, whatever one's role: how a command line signs out."""
+
+    resource: ClassVar[str] = "auth"
+
+    @extend_schema(
+        summary="Revoke one's own access token",
+        request=None,
+        responses={204: None, 403: OpenApiResponse(ErrorSerializer, "The request carries no access token.")},
+    )
+    def revoke(self, request: ApiRequest) -> HttpResponse:
+        """The access token that the request carries is refused from now on.
+
+        403 for a session, which has a logout, and for the token of the settings, which ends with them.
+        """
+        # What cannot be read is refused before anything happens, as everywhere.
+        if request.data:
+            raise InvalidError("This takes no body.")
+        caller = caller_of(request)
+        if caller is None or caller.token_id is None:
+            raise ForbiddenError("Only an access token can be revoked here.")
+        tokens.revoke_token(token_id=caller.token_id, actor=self.actor)
+        return no_content()
 
 
 class DeviceViewSet(ApiViewSet):

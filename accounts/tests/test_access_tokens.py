@@ -52,6 +52,23 @@ def test_a_token_is_made_shown_once_listed_and_revoked(api: ApiClient) -> None:
     ]
 
 
+def test_whoever_carries_a_token_can_give_it_back(api: ApiClient) -> None:
+    """Whatever the role: members and viewers may not write access tokens."""
+    for role in Role:
+        secret = token_of(role, f"laptop of {role}")
+        carrier = ApiClient(secret)
+        assert carrier.post("/auth/revoke", {"token": "another"}).status_code == 400
+        assert carrier.get("/auth/me").json()["authenticated"]
+        assert carrier.post("/auth/revoke").status_code == 204
+        assert carrier.get("/auth/me").status_code == carrier.post("/auth/revoke").status_code == 401
+        token = AccessToken.objects.get(name=f"laptop of {role}")
+        assert token.revoked_at is not None
+        entry = AuditEntry.objects.get(action="access_token.revoked", resource=f"AccessToken/{token.pk}")
+        assert entry.actor_name == f"some-{role.value}"
+    # The token of the settings ends with them.
+    assert (api.post("/auth/revoke").status_code, api.get("/auth/me").json()["authenticated"]) == (403, True)
+
+
 def test_without_a_name_a_token_has_one(api: ApiClient) -> None:
     assert api.post("/access-tokens", {}).status_code == 201
     assert api.get("/access-tokens").json()[0]["name"] == "access token"

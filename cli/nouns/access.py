@@ -46,6 +46,7 @@ def _selects(row: Any) -> str:
 POLICY = Kind(
     noun="policies",
     title="policy",
+    many="policies",
     path="/policies",
     document="AccessPolicy",
     columns=(
@@ -60,6 +61,7 @@ POLICY = Kind(
     ),
     writable=("description", "tenantSelector", "domains", "egressRules", "mcpServers"),
     nested={"domains": "domainPolicy"},
+    describe=lambda out, policy: out.fields(policy, skip=("domains",)),
 )
 
 POLICY_FIELDS = (
@@ -183,6 +185,7 @@ GROUP = Kind(
         wide("ID", "id"),
     ),
     writable=("name", "scope", "description", "members", "grants"),
+    describe=lambda out, group: out.fields(group, skip=("awarenessGrants",)),
 )
 GROUP_FIELDS = (
     Flag("--scope", "Its scope.", to="scope", choices=SCOPES, metavar="SCOPE"),

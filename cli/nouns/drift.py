@@ -82,7 +82,7 @@ def repair_verb(kind: Kind) -> Verb:
         from cli.jobs import result
 
         body = {"names": params["name"]} if params["name"] else None
-        what = f"comparing {kind.title}s"
+        what = f"comparing {kind.plural}"
         if params["dry_run"] or not params["yes"]:
             answer = session.client.request("POST", f"{kind.path}/repair", query={"dryRun": True}, body=body)
             report = result(session, answer, wait=not (params["no_wait"] and params["dry_run"]), what=what)
@@ -95,10 +95,10 @@ def repair_verb(kind: Kind) -> Verb:
             # What is asked about has to be seen, whatever the result is to be shown as.
             if session.can_ask:
                 describe_repair(_to_the_terminal(session.out), report)
-            count = texts.counted(report["repairedCount"], kind.title, "policies" if kind.noun == "policies" else "")
+            count = texts.counted(report["repairedCount"], kind.title, kind.plural)
             session.confirm(f"Let the cluster win for {count}? Rows change to match, nothing is deleted.", yes=False)
         answer = session.client.request("POST", f"{kind.path}/repair", query={"dryRun": False}, body=body)
-        report = result(session, answer, wait=not params["no_wait"], what=f"repairing {kind.title}s")
+        report = result(session, answer, wait=not params["no_wait"], what=f"repairing {kind.plural}")
         _show(session, report)
 
     return Verb(

@@ -96,6 +96,7 @@ BUDGETS = Noun(
 LEDGER = Kind(
     noun="usage",
     title="usage",
+    many="usage",
     path="/token-usage",
     columns=(
         column("RECORDED", "recordedAt", "age"),

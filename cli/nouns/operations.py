@@ -38,6 +38,7 @@ from cli.verbs import (
 ENTRY = Kind(
     noun="audit",
     title="entry",
+    many="entries",
     path="/audit",
     key="id",
     columns=(
@@ -412,6 +413,7 @@ def _new_secret(session: Session, params: Params) -> None:
 DELIVERY = Kind(
     noun="deliveries",
     title="delivery",
+    many="deliveries",
     path="",
     key="id",
     columns=(

@@ -125,8 +125,9 @@ CLUSTER_TENANTS = Noun(
             Flag("--purge", "The namespace goes too, and everything in it, for good.", to="purge", switch=True),
             REASON,
             IF_MATCH,
-            typed="purge",
-            consequence="Its place is taken apart; the namespace stays without --purge.",
+            consequence="Its place is taken apart.",
+            kept="The namespace and what is in it stay.",
+            purged="The namespace goes too, and everything in it, for good.",
         ),
         show_verb("status", CLUSTER_TENANT, "/status", help="Show how far its place is."),
         show_verb(

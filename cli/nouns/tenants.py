@@ -236,8 +236,9 @@ TENANTS = Noun(
             Flag("--purge", "Its volume and encryption key go as well, for good.", to="purge", switch=True),
             REASON,
             IF_MATCH,
-            typed="purge",
-            consequence="The pod stops, the LiteLLM key is revoked, grants go. Data stays without --purge.",
+            consequence="The pod stops, the LiteLLM key is revoked, grants that name it go.",
+            kept="Its volume stays, as retained data.",
+            purged="Its volume and encryption key go as well, for good.",
             examples=(
                 "tenants delete anna",
                 "tenants list --team search -o name | xargs opencrane tenants delete --yes",
@@ -442,7 +443,8 @@ def _describe_access(out: Output, access: Any) -> None:
     out.line(out.tone(texts.clean(sentence), access["decision"]))
     out.line(texts.clean(access["reason"]))
     for cut in access["cuts"]:
-        out.line(texts.clean(cut))
+        if cut not in access["reason"]:
+            out.line(texts.clean(cut))
     if access["considered"]:
         out.line()
         out.table(
