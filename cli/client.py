@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
@@ -102,7 +102,14 @@ class Client:
             follow_redirects=False,
         )
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
+        """Give the connection back."""
         self._http.close()
 
     def get(self, where: str, query: Mapping[str, Any] | None = None, **headers: str) -> Answer:

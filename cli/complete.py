@@ -46,8 +46,9 @@ def names(settings: Settings | None, noun: str, incomplete: str) -> list[str]:
         query: dict[str, Any] = {"limit": MANY} if noun != "provider-keys" else {}
         if filter_name and incomplete:
             query[filter_name] = incomplete.partition("@")[0] if noun == "skills" else incomplete
-        rows = Session(replace(settings, timeout=SECONDS)).client.send("GET", place, query=query)
-        found = [called(row) for row in rows.json()] if rows.is_success else []
+        with Session(replace(settings, timeout=SECONDS)) as session:
+            answer = session.client.send("GET", place, query=query)
+        found = [called(row) for row in answer.json()] if answer.is_success else []
     except (CliError, ValueError, KeyError, TypeError):
         return []
     return sorted(name for name in dict.fromkeys(found) if name.startswith(incomplete))

@@ -7,11 +7,13 @@ of `values` instead. Groups import a noun's module when one of its commands is a
 import importlib
 import os
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from typer._click.core import Command as Command_
 from typer._click.core import Context
 from typer._click.exceptions import BadParameter, MissingParameter
 from typer._click.shell_completion import CompletionItem
@@ -23,13 +25,12 @@ from cli.output import FORMATS
 from cli.spec import Arg, Flag, Noun, Verb
 
 PROGRAM = "opencrane"
-_CONTEXT = {"help_option_names": ["-h", "--help"]}
-
 # Taken by every command, before or after its name.
 SHOWING = (
     Flag("-o, --output", "How to show it.", choices=FORMATS, metavar="FORMAT"),
     Flag("--no-headers", "Tables without their first line.", switch=True),
 )
+HELP = Flag("-h, --help", "This text.", switch=True)
 GLOBAL = (
     Flag(
         "--context",
@@ -90,6 +91,22 @@ class _Reading(_TyperParameter):
         return []
 
 
+class _Helped(Command_):
+    """`-h, --help`, made of our own option: Typer's would import pydantic whenever a command inside is called."""
+
+    def get_help_option(self, ctx: Context) -> "TyperOption | None":
+        if self._help_option is None:
+            self._help_option = Option(HELP, callback=_show_help)
+            self._help_option.is_eager = True
+        return self._help_option
+
+
+def _show_help(ctx: Context, param: Any, value: Any) -> None:
+    if value and not ctx.resilient_parsing:
+        sys.stdout.write(f"{ctx.get_help()}\n")
+        ctx.exit()
+
+
 class Option(_Reading, TyperOption):
     """An option made from a Flag."""
 
@@ -146,7 +163,7 @@ def _options(flags: Iterable[Flag]) -> list[Option]:
     return [Option(flag, callback=_keep) for flag in flags]
 
 
-class Command(TyperCommand):
+class Command(_Helped, TyperCommand):
     """A verb."""
 
     def __init__(self, verb: Verb, words: str) -> None:
@@ -161,14 +178,14 @@ class Command(TyperCommand):
             params=params,
             help=verb.help,
             hidden=verb.hidden,
-            context_settings=dict(_CONTEXT),
             rich_markup_mode=None,
         )
 
     def invoke(self, ctx: Context) -> None:
         from cli.session import Session
 
-        self.verb.run(Session(ctx.obj, self.words), ctx.params)
+        with Session(ctx.obj, self.words) as session:
+            self.verb.run(session, ctx.params)
 
     def format_help(self, ctx: Context, formatter: Any) -> None:
         page = _Page(formatter)
@@ -202,7 +219,7 @@ class Entry:
     aliases: tuple[str, ...] = ()
 
 
-class Group(TyperGroup):
+class Group(_Helped, TyperGroup):
     """A noun, or the program itself."""
 
     def __init__(self, name: str, text: str, words: str = "", about: str = "", default: str = "") -> None:
@@ -210,7 +227,6 @@ class Group(TyperGroup):
             name=name,
             help=text,
             params=_options((*SHOWING, *GLOBAL)),
-            context_settings=dict(_CONTEXT),
             rich_markup_mode=None,
             subcommand_metavar="COMMAND",
         )
@@ -296,7 +312,7 @@ def _version(ctx: Context, param: Any, value: Any) -> None:
     if value and not ctx.resilient_parsing:
         from cli import __version__
 
-        print(f"{PROGRAM} {__version__}")  # noqa: T201 - this is what was asked for
+        sys.stdout.write(f"{PROGRAM} {__version__}\n")
         ctx.exit()
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from cli.config import Settings
 from cli.errors import CliError, Exit, UsageError
@@ -27,6 +27,13 @@ class Session:
         self.settings = settings
         self.words = words
         self.out = Output(settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if "client" in self.__dict__:
+            self.client.close()
 
     @cached_property
     def client(self) -> "Client":

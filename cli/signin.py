@@ -6,7 +6,7 @@ import platform
 import socket
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli import __version__, config
 from cli.config import Context, Settings, Store, Target
@@ -15,6 +15,11 @@ from cli.output import column
 from cli.session import Session
 from cli.spec import Arg, Flag, Noun, Params, Verb
 from cli.verbs import YES
+
+if TYPE_CHECKING:
+    from cli.client import Client
+
+SLOW_DOWN_SECONDS = 5.0  # RFC 8628, 3.5
 
 # --- Login ------------------------------------------------------------------------------------------------------------
 
@@ -30,15 +35,16 @@ def _login(session: Session, params: Params) -> None:
             raise UsageError("no token on standard input")
     else:
         token = _device_grant(session, context, no_browser=params["no_browser"])
-    me = _client(settings, context, token).get("/auth/me").data
+    with _client(settings, context, token) as client:
+        me = client.get("/auth/me").data
     if not me.get("authenticated"):
         raise CliError("the server does not take the token", status=Exit.DENIED)
     old = store.token(name) if name in store.contexts else ""
     store.keep(name, context, token)
     if old and old != token:
         # What nobody can use any more should not stay good.
-        with contextlib.suppress(CliError):
-            _client(settings, context, old).request("POST", "/auth/revoke")
+        with contextlib.suppress(CliError), _client(settings, context, old) as client:
+            client.request("POST", "/auth/revoke")
     if session.out.is_for_people:
         session.out.note(f"Signed in to {context.server} as {_who(me)}; context {name}.")
         if os.environ.get(config.TOKEN):
@@ -70,7 +76,7 @@ def _wanted(settings: Settings, store: Store, params: Params) -> tuple[str, Cont
     return name or known or config.context_name(server), context
 
 
-def _client(settings: Settings, context: Context, token: str, agent: str = "") -> Any:
+def _client(settings: Settings, context: Context, token: str, agent: str = "") -> "Client":
     from cli.client import AGENT, Client
 
     found = Target(context.server, token, context.ca_file, "")
@@ -80,37 +86,41 @@ def _client(settings: Settings, context: Context, token: str, agent: str = "") -
 def _device_grant(session: Session, context: Context, *, no_browser: bool) -> str:
     """Have a person approve this program in a browser; returns the token."""
     agent = f"opencrane/{__version__} ({socket.gethostname()}; {platform.system()})"
-    client = _client(session.settings, context, "", agent)
-    codes = client.request("POST", "/auth/device").data
-    place = codes["verificationUri"]
-    address = place if "://" in place else f"{context.server}{place}"
-    out = session.out
-    out.note(f"Open   {address}\nand see that it shows the code {codes['userCode']} before you approve.")
-    if not no_browser and session.can_ask:
-        _open(address)
+    with _client(session.settings, context, "", agent) as client:
+        codes = client.request("POST", "/auth/device").data
+        place = codes["verificationUri"]
+        address = place if "://" in place else f"{context.server}{place}"
+        session.out.note(f"Open   {address}\nand see that it shows the code {codes['userCode']} before you approve.")
+        if not no_browser and session.can_ask:
+            _open(address)
+        session.out.note(f"Waiting for you, {codes['expiresIn'] // 60} minutes at most; Ctrl-C gives up.")
+        return _poll(client, codes)
+
+
+def _poll(client: "Client", codes: Any) -> str:
+    """Ask for the token until somebody has decided (RFC 8628, 3.4 and 3.5)."""
     interval, end = float(codes["interval"]), time.monotonic() + float(codes["expiresIn"])
     query = {"deviceCode": codes["deviceCode"]}
-    out.note(f"Waiting for you, {codes['expiresIn'] // 60} minutes at most; Ctrl-C gives up.")
     while time.monotonic() < end:
         time.sleep(interval)
         try:
             answer = client.request("GET", "/auth/device/token", query=query)
         except CliError as exc:
             if exc.code == "RATE_LIMITED":
-                interval += 5  # RFC 8628, 3.5: slow_down
+                interval += SLOW_DOWN_SECONDS
                 continue
             if exc.code == "DEVICE_GRANT_EXPIRED":
                 if exc.detail == "access_denied":
                     raise CliError("the request was refused", status=Exit.DENIED) from exc
                 break
-            # The connection may come back before the code expires (RFC 8628, 3.5).
+            # The connection may come back before the code expires.
             if exc.status is not Exit.UNAVAILABLE:
                 raise
             interval *= 2
             continue
         if answer.status == 200:
             return str(answer.data["token"])
-    raise CliError("nobody approved in time", status=Exit.DENIED, hint=session.words and f"opencrane {session.words}")
+    raise CliError("nobody approved in time", status=Exit.DENIED, hint=config.NOT_SIGNED_IN)
 
 
 def _open(address: str) -> None:
@@ -160,7 +170,8 @@ def _logout(session: Session, params: Params) -> None:
     context = store.contexts[name]
     problem = None
     try:
-        _client(session.settings, context, token).request("POST", "/auth/revoke")
+        with _client(session.settings, context, token) as client:
+            client.request("POST", "/auth/revoke")
         said = "the token is revoked"
     except CliError as exc:
         # A token that is good no more needs no revoking, and one from the server's settings cannot be.

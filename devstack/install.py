@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -52,9 +53,11 @@ def environment_python(root: Path, requirements: Requirements) -> str:
     environment = Path(os.environ.get("OPENCRANE_VENV") or root / ".venv").absolute()
     python = environment / "bin" / "python"
     if _is_current(root, environment, requirements):
+        _place_command(root, environment)
         return str(python)
     with _locked(environment):
         if _is_current(root, environment, requirements):  # Somebody else did it meanwhile.
+            _place_command(root, environment)
             return str(python)
         interrupted = environment / ".opencrane-installing"
         if not _works(python):
@@ -70,7 +73,33 @@ def environment_python(root: Path, requirements: Requirements) -> str:
             raise InstallError(
                 f"cannot write to {environment} ({exc.strerror}); set OPENCRANE_VENV to a folder"
             ) from exc
+        _place_command(root, environment)
     return str(python)
+
+
+_COMMAND = """\
+#!/bin/sh
+# The opencrane command of this checkout; ./dev puts it here.
+exec {python} -I -c 'import sys; sys.path.insert(0, sys.argv.pop(1)); from cli.main import run; run()' {root} "$@"
+"""
+
+
+def _place_command(root: Path, environment: Path) -> None:
+    """Put `opencrane` into the environment, running this checkout's `cli`: no build, and changes count at once.
+
+    A shell starts it, since a path may be longer than what may stand behind `#!`, or hold spaces.
+    """
+    command = environment / "bin" / "opencrane"
+    text = _COMMAND.format(python=shlex.quote(str(environment / "bin" / "python")), root=shlex.quote(str(root)))
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if command.read_text(encoding="utf-8") == text:
+            return
+    # An environment that only others may write to comes with what they put there.
+    with contextlib.suppress(OSError):
+        fresh = command.with_name(f".opencrane-{os.getpid()}")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.chmod(0o755)
+        fresh.replace(command)
 
 
 def _hash(root: Path, requirements: Requirements) -> str:

@@ -616,7 +616,7 @@ TOKENS = Noun(
             about="Prints the token on standard output and nothing else there. It cannot be had again.",
             examples=(
                 "tokens create ci --role operator --expires 90d",
-                "export OPENCRANE_TOKEN=$(opencrane tokens create ci --role viewer --expires 1d)",
+                "tokens create nightly --role viewer --expires 1d > token.txt",
             ),
         ),
         delete_verb(

@@ -253,7 +253,7 @@ PROVIDER = Kind(
     ),
     label=lambda row: str(row["provider"]),
 )
-_PROVIDER = Arg("PROVIDER", "The provider's name: anthropic, openai, …", names="provider-keys")
+_PROVIDER = Arg("PROVIDER", "The provider's name, for instance anthropic.", names="provider-keys")
 
 
 def _list_providers(session: Session, params: Params) -> None:

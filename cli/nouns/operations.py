@@ -213,7 +213,7 @@ JOB = Kind(
     label=lambda row: str(row["id"]),
 )
 JOB_ARG = Arg("JOB", "The job's id.", names="jobs")
-_OUTCOME = Flag("--outcome", "Only items that came out like this: failed, updated, …", to="outcome", metavar="OUTCOME")
+_OUTCOME = Flag("--outcome", "Only items with this outcome, for instance failed.", to="outcome", metavar="OUTCOME")
 
 
 def _describe_job(out: Output, job: Any) -> None:
