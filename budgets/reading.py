@@ -151,6 +151,12 @@ def notices(limit: int = 50) -> list[BudgetCrossing]:
     return sorted(highest.values(), key=lambda each: (-each.threshold_percent, -each.at.timestamp()))[:limit]
 
 
+def notice_count() -> int:
+    """How many notices there are; of each budget one, as `notices` has them."""
+    waiting = BudgetCrossing.objects.filter(dismissed_at=None).order_by()
+    return waiting.values("month", "scope", "key").distinct()[:100].count()
+
+
 def import_state() -> UsageImport | None:
     return UsageImport.objects.filter(pk=1).first()
 
@@ -209,15 +215,28 @@ def usage_listed(wanted: UsageFilter, page: Page) -> list[TokenUsage]:
     return list(USAGE_NEWEST.apply(found.order_by(), page))
 
 
-def tenant_months(tenant_id: UUID, months: int = 12) -> list[tuple[datetime.date, Decimal, int]]:
-    """What a tenant spent in its last months, newest first."""
+@dataclass(frozen=True, slots=True)
+class TenantMonth:
+    """What a tenant spent in a month, by the ledger."""
+
+    month: datetime.date
+    cost: Decimal
+    requests: int
+
+    @property
+    def last_day(self) -> datetime.date:
+        return rules.next_month(self.month) - datetime.timedelta(days=1)
+
+
+def tenant_months(tenant_id: UUID, months: int = 12) -> list[TenantMonth]:
+    """The last months that a tenant spent anything in, newest first."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT month, sum(cost_usd), sum(requests) FROM budgets_usagemonth WHERE tenant_id = %s"
             " AND model = '' GROUP BY month ORDER BY month DESC LIMIT %s",
             [tenant_id, months],
         )
-        return [(month, cost, int(requests)) for month, cost, requests in cursor.fetchall()]
+        return [TenantMonth(month, cost, int(requests)) for month, cost, requests in cursor.fetchall()]
 
 
 def tenant_models(tenant_id: UUID) -> list[Row]:

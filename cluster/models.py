@@ -67,6 +67,19 @@ class SyncedModel(models.Model):
         return self.observed_generation < self.generation
 
     @property
+    def sync_state(self) -> str:
+        """How far the cluster follows the row: `synced`, `waiting`, `failing` or `deleting`."""
+        if self.deleting:
+            return "deleting"
+        if not self.in_flight:
+            return "synced"
+        return "failing" if self.sync_failing_since else "waiting"
+
+    def shown_state(self, *, is_drifted: bool) -> str:
+        """The one word of the sync chip: that state, or `drifted` for what is in sync but was changed there."""
+        return "drifted" if is_drifted and self.sync_state == "synced" else self.sync_state
+
+    @property
     def etag(self) -> str:
         return f'"{self.generation}.{self.status_revision}"'
 

@@ -202,8 +202,10 @@ class Up:
         )  # fmt: skip
         # Celery's advice against root is about pickles, which are not accepted; production is not root.
         quiet = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"}
+        # As in the Dockerfile: granian's allocator keeps what it may need again for ten seconds, unless told otherwise.
+        frugal = {"_RJEM_MALLOC_CONF": "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0"}
         return [
-            self._service("web", web, self._answers, noise=("Configuration allows spawning up to",)),
+            self._service("web", web, self._answers, noise=("Configuration allows spawning up to",), extra=frugal),
             self._service(
                 "worker", python(*celery, "worker", "-n", "sync@%h", "-Q", "sync", "-c", "2", *worker), extra=quiet
             ),

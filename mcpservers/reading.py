@@ -49,11 +49,6 @@ def servers_listed(filters: dict[str, str]) -> QuerySet[McpServer]:
             return found.filter(health__state=state)
 
 
-def server_names(filters: dict[str, str], limit: int) -> list[str]:
-    """Names of the servers that fit, in order; no more than `limit`."""
-    return list(servers_listed(filters).order_by("name").values_list("name", flat=True)[:limit])
-
-
 def server_view(server_id: UUID) -> tuple[McpServer, dict[str, Any]]:
     """One server, and all of it as the API gives it; two queries.
 

@@ -22,12 +22,14 @@ SEARCH_WINDOW = 20_000
 # Each costs an index lookup and a few bytes of cursor; more writers at once than this are not expected.
 _MOST_PENDING = 64
 
-# PostgreSQL writes the JSON: what it costs to make a page is mostly the turning of values into Python's and back.
-_ENTRY = """json_build_object('id', id::text,
- 'timestamp', to_char(timestamp AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
- 'tenant', tenant, 'tenantId', tenant_id, 'action', action, 'resource', resource, 'message', message,
- 'actor', json_strip_nulls(json_build_object('kind', actor_kind, 'name', actor_name, 'token', nullif(actor_token, ''))),
- 'requestId', request_id, 'address', address, 'before', before, 'after', after)::text"""
+# PostgreSQL writes the JSON: what it costs to make a page is mostly the turning of values into Python's and back. A row
+# is turned into JSON faster than a list of names and values.
+_ENTRY = """(SELECT row_to_json(entry)::text FROM (SELECT id::text,
+ to_char(timestamp AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS timestamp, tenant, tenant_id AS "tenantId",
+ action, resource, message, CASE WHEN actor_token = ''
+ THEN (SELECT row_to_json(actor) FROM (SELECT actor_kind AS kind, actor_name AS name) AS actor)
+ ELSE (SELECT row_to_json(actor) FROM (SELECT actor_kind AS kind, actor_name AS name, actor_token AS token) AS actor)
+ END AS actor, request_id AS "requestId", address, before, after) AS entry)"""
 # What the page itself needs of a row, as text: only the last row's time is ever read.
 _JSON, _TIME, _ID, _IS_LATE, _SNAPSHOT = range(5)
 # Named, because ORDER BY timestamp would else mean the text: sorted without the index.

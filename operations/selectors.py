@@ -11,7 +11,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from cluster.kinds import Kind
-from cluster.models import ClusterHealth, Definition, DriftEvaluation, DriftFinding, Revision
+from cluster.models import ClusterHealth, Definition, DriftEvaluation, DriftFinding, Outcome, Revision
 from operations.errors import DeliveryNotFoundError, JobNotFoundError, WebhookNotFoundError
 from operations.models import (
     AuditEntry,
@@ -32,6 +32,21 @@ from operations.models import (
 SILENT = timedelta(seconds=30)
 # A queued job younger than this is still on its way through the broker.
 ON_ITS_WAY = timedelta(seconds=8)
+
+
+def unconfirmed_writes(object_id: UUID) -> list[Revision]:
+    """Accepted writes of an object that the cluster has not confirmed yet, oldest first."""
+    return list(Revision.objects.filter(object_id=object_id).order_by("generation")[:50])
+
+
+def recent_outcomes(object_id: UUID) -> list[Outcome]:
+    """How an object's writes of the last hour ended, newest first."""
+    return list(Outcome.objects.filter(object_id=object_id).order_by("-generation")[:20])
+
+
+def is_drifted(kind: str, name: str) -> bool:
+    """Whether the last drift check found the object's resource different from its row."""
+    return DriftFinding.objects.filter(kind=kind, name=name).exists()
 
 
 def job_by_id(job_id: UUID) -> Job:

@@ -6,15 +6,6 @@ from policies.models import AccessPolicy
 from policies.selectors import COUNT_CAP, namespace, tenant_count
 
 
-def sync_state(policy: AccessPolicy) -> str:
-    """Whether the cluster has followed the row: `synced`, `waiting`, `failing` or `deleting`."""
-    if policy.deleting:
-        return "deleting"
-    if not policy.in_flight:
-        return "synced"
-    return "failing" if policy.sync_failing_since else "waiting"
-
-
 def policy_detail(policy: AccessPolicy) -> dict[str, Any]:
     """Everything that can be written, ids, times, sync state, and how many tenants it is for."""
     domains = policy.domains or {}
@@ -36,7 +27,7 @@ def policy_detail(policy: AccessPolicy) -> dict[str, Any]:
         "tenantCount": min(count, COUNT_CAP),
         "tenantCountIsCapped": count > COUNT_CAP,
         "sync": {
-            "state": sync_state(policy),
+            "state": policy.sync_state,
             "generation": policy.generation,
             "observedGeneration": policy.observed_generation,
             "attempts": policy.sync_attempts,

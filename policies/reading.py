@@ -14,7 +14,6 @@ from opencrane.api.keyset import Keyset
 from opencrane.console.listing import Count, as_count
 from policies import selectors
 from policies.models import AccessPolicy, Grant, Group, GroupMember
-from policies.presentation import sync_state
 from tenants.models import Tenant
 
 POLICIES_NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="policies in the console")
@@ -39,22 +38,6 @@ def policies_listed(filters: dict[str, str]) -> QuerySet[AccessPolicy]:
     """Policies that fit `q` and `sync` (what the chip says), each with `is_drifted`; unordered."""
     found = selectors.policies_matching(filters).annotate(is_drifted=Exists(_FINDING))
     return found.filter(_SYNC[filters["sync"]]) if "sync" in filters else found
-
-
-def policy_names(filters: dict[str, str], limit: int) -> list[str]:
-    """Names of the policies that fit, in order; no more than `limit`."""
-    return list(policies_listed(filters).order_by("name").values_list("name", flat=True)[:limit])
-
-
-def shown_state(policy: AccessPolicy, *, is_drifted: bool) -> str:
-    """The one word of the sync chip."""
-    state = sync_state(policy)
-    return "drifted" if is_drifted and state == "synced" else state
-
-
-def is_drifted(policy: AccessPolicy) -> bool:
-    """Whether the last drift check found the policy's resource different from its row."""
-    return DriftFinding.objects.filter(kind="AccessPolicy", name=policy.name).exists()
 
 
 def reach_counts(policies: Sequence[AccessPolicy]) -> dict[UUID, Count]:
@@ -96,11 +79,6 @@ def groups_listed(filters: dict[str, str]) -> QuerySet[Group]:
         mine = GroupMember.objects.filter(Q(tenant__name=member) | Q(email=member.lower()), group=OuterRef("pk"))
         found = found.filter(Exists(mine))
     return found
-
-
-def group_names(filters: dict[str, str], limit: int) -> list[str]:
-    """Names of the groups that fit, in order; no more than `limit`."""
-    return list(groups_listed(filters).order_by("name").values_list("name", flat=True)[:limit])
 
 
 def group_sizes(groups: Sequence[Group]) -> dict[UUID, tuple[int, int]]:

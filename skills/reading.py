@@ -34,12 +34,6 @@ def bundles_listed(filters: dict[str, str]) -> QuerySet[SkillBundle]:
     return found.filter(tags__contains=[filters["tag"]]) if "tag" in filters else found
 
 
-def bundle_names(filters: dict[str, str], limit: int) -> list[str]:
-    """`name@version` of the bundles that fit, in order; no more than `limit`."""
-    found = bundles_listed(filters).order_by("name", "version").values_list("name", "version")
-    return [f"{name}@{version}" for name, version in found[:limit]]
-
-
 def facets() -> dict[str, dict[str, int]]:
     """How many bundles there are of each status, scan status and scope, and of the most used tags; one query."""
     found: dict[str, dict[str, int]] = {"status": {}, "scanStatus": {}, "scope": {}, "tag": {}}

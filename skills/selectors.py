@@ -15,6 +15,7 @@ from policies.selectors import NO_ID, json_page, like
 from skills import rules
 from skills.errors import SkillBundleNotFoundError
 from skills.models import SkillBundle
+from skills.scanning.findings import is_about_secret
 
 Bundles: TypeAlias = QuerySet[SkillBundle]
 NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="skill bundles")
@@ -99,11 +100,12 @@ def _conditions(filters: dict[str, str]) -> list[tuple[str, list[Any]]]:
     return found
 
 
-def bundle_json(bundle_id: UUID | None, *, with_content: bool = True) -> tuple[bytes, int]:
+def bundle_json(bundle_id: UUID | None, *, with_content: bool = True, may_act: bool = False) -> tuple[bytes, int]:
     """One bundle with its findings as JSON text, and its generation.
 
     Args:
-        with_content: whether `content` (text) or `contentBase64` (anything else) is in it.
+        with_content: whether `content` (text) or `contentBase64` (anything else) is in it, and `contentWithheld`.
+        may_act: whether it is for somebody who may act on what a scan has found; see `why_withheld`.
 
     Raises:
         SkillBundleNotFoundError
@@ -113,12 +115,30 @@ def bundle_json(bundle_id: UUID | None, *, with_content: bool = True) -> tuple[b
         raise SkillBundleNotFoundError
     body: bytes = rows[0][0].encode()
     if with_content:
-        content = SkillBundle.objects.filter(pk=rows[0][1]).values_list("content", "content_type").first()
-        body = body[:-1] + b"," + to_json(_shown_content(content))[1:]
+        is_withheld = not may_act and bool(why_withheld(bundle_by_id(rows[0][1])))
+        found = None
+        if not is_withheld:
+            found = SkillBundle.objects.filter(pk=rows[0][1]).values_list("content", "content_type").first()
+        body = body[:-1] + b"," + to_json(_shown_content(found) | {"contentWithheld": is_withheld})[1:]
     return body, rows[0][2]
 
 
-def _shown_content(found: tuple[bytes | memoryview | None, str] | None) -> dict[str, str | None]:
+def why_withheld(bundle: SkillBundle) -> str:
+    """Why a bundle's content is for those alone who may act on it, as a sentence; empty when it is for all.
+
+    It is theirs while no scan of it has come to its end, and afterwards if there is a secret in it.
+    """
+    if bundle.content_size is None:
+        return ""
+    has_crashed = bundle.scan_status == SkillBundle.ScanStatus.FAILED and bool(bundle.scan_error)
+    if any(is_about_secret(*found) for found in bundle.findings.values_list("scanner", "rule")):
+        return "A scan has found a secret in it; operators can take it out, and have it replaced where it is used."
+    if bundle.scanned_at is None or has_crashed:
+        return "No scan of it has come to its end."
+    return ""
+
+
+def _shown_content(found: tuple[bytes | memoryview | None, str] | None) -> dict[str, Any]:
     content, content_type = found or (None, "")
     if content is None:
         return {"content": None, "contentBase64": None}

@@ -3,7 +3,6 @@
 from typing import Any
 
 from tenants.models import ClusterTenant
-from tenants.selectors import sync_state
 from tenants.services.cluster_kind import provisioner_of
 
 
@@ -35,7 +34,7 @@ def cluster_tenant_detail(row: ClusterTenant) -> dict[str, Any]:
         "resources": {"quota": row.resources.get("quota") or {}},
         "status": status_of(row),
         "sync": {
-            "state": sync_state(row),
+            "state": row.sync_state,
             "generation": row.generation,
             "observedGeneration": row.observed_generation,
             "attempts": row.sync_attempts,

@@ -65,6 +65,16 @@ class Tenant(SyncedModel):
         output_field=models.CharField(max_length=20, choices=Phase),
         db_persist=True,
     )
+    # What lists give of the row, up to the phase: written when it changes and not at every reading; the migration makes
+    # the function.
+    document = GeneratedField(
+        expression=models.Func(
+            *(F(name) for name in ("name", "display_name", "email", "team", "ingress_host", "suspended", "created_at")),
+            function="tenants_tenant_document",
+        ),
+        output_field=models.TextField(),
+        db_persist=True,
+    )
 
     class Meta(SyncedModel.Meta):
         indexes = [

@@ -4,7 +4,6 @@ from typing import Any
 
 from tenants.manifests import number
 from tenants.models import RetainedData, Tenant
-from tenants.selectors import sync_state
 from workloads import naming
 
 
@@ -31,7 +30,7 @@ def tenant_detail(tenant: Tenant) -> dict[str, Any]:
         "mcpPolicy": tenant.mcp_policy,
         "awarenessWave": tenant.awareness_wave or None,
         "sync": {
-            "state": sync_state(tenant),
+            "state": tenant.sync_state,
             "generation": tenant.generation,
             "observedGeneration": tenant.observed_generation,
             "attempts": tenant.sync_attempts,

@@ -5,14 +5,16 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 
 from accounts import selectors
-from accounts.models import Role
+from accounts.models import AccessToken, Role
 from accounts.services import issue_token, revoke_token
-from opencrane.console.listing import Filter, FilterBar, capped_count, listing
+from opencrane.console.listing import Filter
+from opencrane.console.lists import ListPage
 from opencrane.console.pages import ConsoleAction, ConsolePage, request_id, sentence
 from opencrane.errors import DomainError, InvalidError
 
@@ -26,42 +28,35 @@ LIVES = [("7", "7 days"), ("30", "30 days"), ("90", "90 days"), ("365", "a year"
 _LABEL_MAX = 200
 
 
-class TokenList(ConsolePage):
+class TokenList(ListPage):
     resource = "access-tokens"
     title = "Access tokens"
     template_name = "accounts/tokens.html"
-    http_method_names = ["get", "head"]
+    noun = "access token"
+    search = "Search name, owner or first characters"
+    keyset = selectors.NEWEST
+    new_page = "admin:access_token_new"
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        bar = FilterBar(
-            request,
-            [
-                Filter("status", "Status", "choice", [(key, words[2]) for key, words in STATES.items()]),
-                Filter("role", "Role", "choice", [(role.value, role.label) for role in Role]),
-            ],
-            "Search name, owner or first characters",
-        )
-        found = selectors.tokens_matching(selectors.tokens_of_person(request.user), bar.values())
-        page = listing(request, selectors.NEWEST, found)
+    def filters(self) -> list[Filter]:
+        return [
+            Filter("status", "Status", "choice", [(key, words[2]) for key, words in STATES.items()]),
+            Filter("role", "Role", "choice", [(role.value, role.label) for role in Role]),
+        ]
+
+    def found(self, filters: dict[str, str]) -> QuerySet[AccessToken]:
+        return selectors.tokens_matching(selectors.tokens_of_person(self.request.user), filters)
+
+    def rows(self, objects: list[Any]) -> list[dict[str, Any]]:
         soon = timezone.now() + selectors.SOON
         rows = []
-        for token in page.rows:
+        for token in objects:
             state = selectors.token_state(token)
             ends_soon = state == "active" and token.expires_at is not None and token.expires_at <= soon
-            rows.append({"token": token, "state": STATES[state], "is_live": state == "active", "ends_soon": ends_soon})
-        is_filtered = bool(bar.active)
-        return self.render(
-            {
-                "bar": bar,
-                "listing": page,
-                "rows": rows,
-                "count": capped_count(found),
-                "is_filtered": is_filtered,
-                "is_empty": not rows and not is_filtered and not request.GET.get("cursor"),
-                "sees_all": request.user.is_superuser or getattr(request.user, "role", "") == Role.ADMIN,
-                "api_url": request.build_absolute_uri("/api/v1"),
-            }
-        )
+            rows.append({"state": STATES[state], "ends_soon": ends_soon})
+        return rows
+
+    def extra(self) -> dict[str, Any]:
+        return {"sees_all": self.request.user.is_superuser or getattr(self.request.user, "role", "") == Role.ADMIN}
 
 
 class NewToken(ConsolePage):

@@ -3,26 +3,26 @@
 from typing import Any
 
 from django.contrib import admin, messages
-from django.http import HttpRequest, HttpResponse
+from django.db.models import QuerySet
 from django.urls import reverse
 
 from awareness import selectors
+from awareness.models import SessionScope
 from awareness.services import sessions
-from opencrane.console.listing import FilterBar, capped_count, listing
-from opencrane.console.pages import ConsoleAction, ConsolePage
+from opencrane.console.lists import ListPage
+from opencrane.console.pages import ConsoleAction
 
 
-class SessionList(ConsolePage):
+class SessionList(ListPage):
     resource = "sessions"
     title = "Session scopes"
     template_name = "awareness/sessions.html"
-    http_method_names = ["get", "head"]
+    noun = "session"
+    search = "Search session or principal"
+    keyset = selectors.SESSIONS_NEWEST
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        bar = FilterBar(request, [], "Search session or principal")
-        found = selectors.sessions_listed(bar.search)
-        page = listing(request, selectors.SESSIONS_NEWEST, found)
-        return self.render({"bar": bar, "listing": page, "count": capped_count(found)})
+    def found(self, filters: dict[str, str]) -> QuerySet[SessionScope]:
+        return selectors.sessions_listed(filters.get("q", ""))
 
 
 class ClearSession(ConsoleAction):

@@ -72,11 +72,13 @@ def test_a_notice_goes_when_it_is_dismissed(admin_page: Client) -> None:
     use("r1", "anna", "9")
     raise_crossings()
     highest = BudgetCrossing.objects.get(scope="tenant", threshold_percent=80)
+    # Every page says how many there are; of each budget one counts.
+    assert 'title="2 budgets that were reached"' in text(admin_page, "/admin/jobs/")
     admin_page.post("/admin/spend/dismiss/", {"notice": highest.pk})
     # What a budget reached on the way goes with it; other budgets' notices stay.
     assert set(BudgetCrossing.objects.filter(dismissed_at=None).values_list("scope", flat=True)) == {"global"}
     admin_page.post("/admin/spend/dismiss/", {"notice": "all"})
-    assert "Budgets that were reached" not in text(admin_page, "/admin/spend/")
+    assert "udgets that were reached" not in text(admin_page, "/admin/spend/")
     admin_page.post("/admin/spend/dismiss/", {"notice": "x"})
     assert AuditEntry.objects.filter(action="budget.notice_dismissed").count() == 2
 
@@ -154,6 +156,27 @@ def test_the_ledger_is_exported_as_a_job(admin_page: Client) -> None:
     assert "jsonl or csv" in answer.content.decode()
 
 
+def test_a_tenant_s_page_has_its_spend(admin_page: Client) -> None:
+    anna = make_tenant("anna", monthly_budget_usd=10)
+    page = text(admin_page, "/admin/tenants/anna/?tab=spend")
+    for shown in ("No usage yet", "LiteLLM is not configured", "$0.00", "It has none"):
+        assert shown in page, shown
+    last_month = timezone.now().replace(day=1) - datetime.timedelta(days=1)
+    use("r1", "anna", "9")
+    use("r2", "anna", "3.5", model="claude", days=(timezone.now() - last_month).days + 1)
+    page = text(admin_page, "/admin/tenants/anna/?tab=spend")
+    this_month = f"?tenantId={anna.pk}&amp;since={timezone.now():%Y-%m-01}"
+    for shown in ("$9.00", "90 % of $10.00", "Above 80 %", "$3.50", f"{last_month:%B %Y}", "console/charts.js",
+                  f'/admin/usage/{this_month}"', f"?tenantId={anna.pk}&amp;model=gpt-4o&amp;since=",
+                  'href="/admin/litellm-keys/anna/"'):  # fmt: skip
+        assert shown in page, shown
+    assert "In sync" in page
+    # What this month has not seen is in no ranking of it.
+    assert "model=claude" not in page
+    page = text(admin_page, f"/admin/usage/?tenantId={anna.pk}")
+    assert "Tenant: anna" in page
+
+
 @pytest.mark.cluster
 @pytest.mark.django_db(transaction=True)
 def test_a_key_is_rotated_and_revoked(litellm: FakeLitellm, cluster_namespace: str) -> None:
@@ -164,6 +187,14 @@ def test_a_key_is_rotated_and_revoked(litellm: FakeLitellm, cluster_namespace: s
     keys.sweep_keys()
     assert "Active" in text(client, "/admin/litellm-keys/")
     assert "$5.00 a month" in text(client, "/admin/litellm-keys/anna/")
+    page = text(client, "/admin/tenants/anna/?tab=spend")
+    for shown in ("By LiteLLM", "enforces $5.00 a month", "has not been imported from LiteLLM yet"):
+        assert shown in page, shown
+    litellm.broken["/key/info"] = 500
+    assert "LiteLLM does not answer" in text(client, "/admin/tenants/anna/?tab=spend")
+    LitellmKey.objects.update(known_spend_at=None)
+    assert "Nothing is known of this month" in text(client, "/admin/tenants/anna/?tab=spend")
+    litellm.broken.clear()
     client.post("/admin/litellm-keys/anna/do/rotate/", {"grace": "10"})
     assert "In its grace" in text(client, "/admin/litellm-keys/anna/")
     answer = client.post("/admin/litellm-keys/anna/do/revoke/", {"confirm": "bert"}, follow=True)
@@ -180,9 +211,7 @@ def test_a_key_is_rotated_and_revoked(litellm: FakeLitellm, cluster_namespace: s
     assert "Issue a key" in text(client, "/admin/litellm-keys/anna/")
     assert not LitellmKey.objects.exclude(state="revoked").exists()
     assert text(client, "/admin/litellm-keys/nobody/", 404)
-    page = text(client, "/admin/spend/tenants/anna/")
-    assert "$5.00" in page
-    assert text(client, "/admin/spend/tenants/nobody/", 404)
+    assert "Revoked" in text(client, "/admin/tenants/anna/?tab=spend")
 
 
 @pytest.mark.cluster
@@ -216,7 +245,7 @@ def test_viewers_look_and_do_not_touch(db: None) -> None:
         "/admin/budgets/",
         "/admin/usage/",
         "/admin/litellm-keys/",
-        "/admin/spend/tenants/anna/",
+        "/admin/tenants/anna/?tab=spend",
     ):
         assert "csrfmiddlewaretoken" not in text(viewer, path).partition('class="oc-page"')[2], path
     assert viewer.post("/admin/budgets/do/set-global/", {"monthlyLimitUsd": "1"}).status_code == 403

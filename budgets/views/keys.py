@@ -4,6 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
@@ -11,7 +12,8 @@ from budgets import litellm, reading
 from budgets.errors import LitellmKeyNotFoundError
 from budgets.models import LitellmKey
 from budgets.services import keys
-from opencrane.console.listing import Filter, FilterBar, capped_count, listing
+from opencrane.console.listing import Filter
+from opencrane.console.lists import ListPage
 from opencrane.console.pages import ConsoleAction, ConsolePage
 from opencrane.errors import InvalidError
 from tenants.errors import TenantNotFoundError
@@ -30,27 +32,26 @@ def key_url(tenant: str) -> str:
     return reverse("admin:litellm_key", args=[tenant])
 
 
-class KeyList(ConsolePage):
+class KeyList(ListPage):
     resource = "ai-budget"
     title = "LiteLLM keys"
     template_name = "budgets/keys.html"
-    http_method_names = ["get", "head"]
+    noun = "key"
+    search = "Search tenants"
+    keyset = reading.KEYS_BY_NAME
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        options = [("failing", "Failing"), ("drifted", "Drifted"), *((key, words[2]) for key, words in STATES.items())]
-        bar = FilterBar(request, [Filter("state", "State", "choice", options)], "Search tenants")
-        found = reading.keys_listed(bar.values())
-        page = listing(request, reading.KEYS_BY_NAME, found)
-        return self.render(
-            {
-                "bar": bar,
-                "listing": page,
-                "rows": [{"key": key, "state": STATES[key.state]} for key in page.rows],
-                "count": capped_count(found),
-                "is_filtered": bool(bar.active),
-                "litellm": litellm.is_configured(),
-            }
-        )
+    def filters(self) -> list[Filter]:
+        states = [(key, words[2]) for key, words in STATES.items()]
+        return [Filter("state", "State", "choice", [("failing", "Failing"), ("drifted", "Drifted"), *states])]
+
+    def found(self, filters: dict[str, str]) -> QuerySet[LitellmKey]:
+        return reading.keys_listed(filters)
+
+    def rows(self, objects: list[Any]) -> list[dict[str, Any]]:
+        return [{"state": STATES[key.state]} for key in objects]
+
+    def extra(self) -> dict[str, Any]:
+        return {"litellm": litellm.is_configured()}
 
 
 class KeyPage(ConsolePage):

@@ -29,6 +29,10 @@ class UsagePage(ConsolePage):
         bar = FilterBar(request, usage_filters(models), has_search=False)
         wanted = wanted_of(bar.values())
         page = listing_by(request, reading.USAGE_NEWEST, partial(reading.usage_listed, wanted))
+        if wanted.tenant_id and page.rows:
+            # People know it by its name.
+            by_id = next(each for each in bar.filters if each.name == "tenantId")
+            by_id.options = [(by_id.value, page.rows[0].tenant)]
         return self.render(
             {
                 "bar": bar,
@@ -65,7 +69,7 @@ def usage_filters(models: list[tuple[str, str]]) -> list[Filter]:
         Filter("since", "From (UTC)", "date"),
         Filter("until", "To, included", "date"),
         Filter("whose", "Whose", "choice", [("nobody", "Unattributed only")]),
-        Filter("tenantId", "Tenant id", "hidden"),
+        Filter("tenantId", "Tenant", "hidden"),
     ]
 
 

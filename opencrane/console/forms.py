@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from rest_framework import serializers
 
 from opencrane.api.serializers import flatten_errors
-from opencrane.console.pages import request_id, sentence
+from opencrane.console.pages import complaint, sentence
 from opencrane.console.values import parse_object
 from opencrane.errors import DomainError
 
@@ -84,7 +84,7 @@ class ApiForm:
             self.note(error.fields)
             self.errors.setdefault("body", []).append(error.message)
         else:
-            self.note({"body": [f"{sentence(error)} (request {request_id(request)})"]})
+            self.note({"body": [complaint(request, error)]})
         return self
 
     def note(self, fields: Mapping[str, Sequence[str]]) -> None:

@@ -13,7 +13,7 @@ from django.views import View
 from opencrane.actor import Actor
 from opencrane.api.identity import actor_of
 from opencrane.console.access import READ, WRITE, may
-from opencrane.errors import DomainError, ForbiddenError
+from opencrane.errors import DomainError, ForbiddenError, InvalidError
 
 log = structlog.get_logger(__name__)
 
@@ -60,9 +60,16 @@ class ConsolePage(View):
     def render(self, values: dict[str, Any], *, template: str = "", status: int = 200) -> HttpResponse:
         return TemplateResponse(self.request, template or self.template_name, self.context(values), status=status)
 
-    def fragment(self, template: str, values: dict[str, Any]) -> HttpResponse:
-        """A part of a page, for polling; without the skin's variables."""
-        return TemplateResponse(self.request, template, {"may_write": self.may_write, **values})
+    def fragment(self, template: str, values: dict[str, Any], *, is_over: bool = False) -> HttpResponse:
+        """A part of a page, for polling; without the skin's variables.
+
+        Args:
+            is_over: what the part follows has ended, so that the whole page has more to say.
+        """
+        response = TemplateResponse(self.request, template, {"may_write": self.may_write, **values})
+        if is_over:
+            response["HX-Refresh"] = "true"
+        return response
 
     def refused(self, error: DomainError) -> HttpResponse:
         """A page that says what happened and how to find it in the log."""
@@ -77,23 +84,48 @@ class ConsoleAction(ABC, ConsolePage):
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
-            return HttpResponseRedirect(self.act(**kwargs))
+            return HttpResponseRedirect(self.act(**kwargs) or self.back(**kwargs))
         except DomainError as exc:
             tell_refusal(request, exc)
             return HttpResponseRedirect(self.back(**kwargs))
 
     @abstractmethod
-    def act(self, *args: Any, **kwargs: Any) -> str:
-        """Do it; returns where to go."""
+    def act(self, *args: Any, **kwargs: Any) -> str | None:
+        """Do it; returns where to go, if not back."""
 
     @abstractmethod
     def back(self, *args: Any, **kwargs: Any) -> str:
-        """Where to go when it was refused."""
+        """Where to go afterwards, and when it was refused."""
+
+    @property
+    def reason(self) -> str:
+        """Why, for the audit trail; empty when nobody said."""
+        return self.request.POST.get("reason", "").strip()[:500]
+
+    def require_typed(self, name: str, done: str = "deleted") -> None:
+        """What cannot be undone asks for the name to be typed.
+
+        Raises:
+            InvalidError: another one was.
+        """
+        if self.request.POST.get("confirm", "").strip() != name:
+            raise InvalidError(f"Nothing was {done}: the name typed was not {name}.")
 
     def next_or(self, default: str) -> str:
         """The `next` that the form named, if it is a page of ours."""
         wanted = self.request.POST.get("next", "")
         return wanted if wanted and is_local(self.request, wanted) else default
+
+
+class ActionSet(ConsoleAction):
+    """Several actions, each a method `do_<action>` that takes the rest of the path."""
+
+    def act(self, *, action: str, **path: Any) -> str | None:
+        do = getattr(self, f"do_{action.replace('-', '_')}", None)
+        if do is None:
+            raise InvalidError("There is no such action.")
+        target: str | None = do(**path)
+        return target
 
 
 def is_local(request: HttpRequest, url: str) -> bool:
@@ -110,7 +142,12 @@ def sentence(error: DomainError) -> str:
     return " ".join(filter(None, [error.message, fields, error.detail]))
 
 
+def complaint(request: HttpRequest, error: DomainError) -> str:
+    """A refusal as one line, with the request id to find it by."""
+    return f"{sentence(error)} (request {request_id(request)})"
+
+
 def tell_refusal(request: HttpRequest, error: DomainError) -> None:
-    """Show a refusal on the next page, with the request id to find it by."""
+    """Show a refusal on the next page."""
     log.info("refused in the console", code=error.code, error=error.message)
-    messages.error(request, f"{sentence(error)} (request {request_id(request)})")
+    messages.error(request, complaint(request, error))

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.core.exceptions import ValidationError
-from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponsePermanentRedirect
+from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponsePermanentRedirect, HttpResponseRedirect
 from django.urls import NoReverseMatch, Resolver404, URLPattern, URLResolver, path, resolve, reverse
 from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
@@ -40,6 +40,8 @@ class NavigationItem:
     url_name: str
     resource: str
     position: int
+    badge: Callable[[], int] | None
+    badge_means: str
 
 
 class ConsoleSite(UnfoldAdminSite):
@@ -76,10 +78,25 @@ class ConsoleSite(UnfoldAdminSite):
         self._home = view
 
     def add_navigation(
-        self, group: str, title: str, icon: str, url_name: str, *, resource: str, position: int = 100
+        self,
+        group: str,
+        title: str,
+        icon: str,
+        url_name: str,
+        *,
+        resource: str,
+        position: int = 100,
+        badge: Callable[[], int] | None = None,
+        badge_means: str = "",
     ) -> None:
-        """A line in the sidebar for those who may read `resource`. Groups and lines are sorted by position."""
-        self._navigation.append(NavigationItem(group, title, icon, url_name, resource, position))
+        """A line in the sidebar for those who may read `resource`. Groups and lines are sorted by position.
+
+        Args:
+            badge: how many things there wait for somebody, asked on every page and so has to be cheap; 0 shows nothing.
+            badge_means: what they are, in the plural.
+        """
+        item = NavigationItem(group, title, icon, url_name, resource, position, badge, badge_means)
+        self._navigation.append(item)
 
     def add_object_page(self, kind: str, url_name: str) -> None:
         """Objects of a kind have a page, reversed with their name."""
@@ -115,16 +132,26 @@ class ConsoleSite(UnfoldAdminSite):
         groups: dict[str, list[dict[str, Any]]] = {}
         for item in sorted(self._navigation, key=lambda each: each.position):
             link = reverse(item.url_name)
+            has_permission = may(request.user, item.resource, READ)
             is_home = item.url_name == f"{self.name}:index"
             line = {
                 "title": item.title,
                 "icon": item.icon,
                 "link": link,
                 "active": request.path == link if is_home else request.path.startswith(link),
-                "has_permission": may(request.user, item.resource, READ),
+                "has_permission": has_permission,
+                "badge": item.badge() if item.badge and has_permission else 0,
+                "badge_means": item.badge_means,
             }
             groups.setdefault(item.group, []).append(line)
         return [{"title": title, "items": items} for title, items in groups.items()]
+
+    def app_index(
+        self, request: HttpRequest, app_label: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponseRedirect:
+        """Apps have no pages; the skin's breadcrumbs, which lead to them, go on to the app's first model."""
+        model = next(model for model in self._registry if model._meta.app_label == app_label)
+        return HttpResponseRedirect(reverse(f"{self.name}:{app_label}_{model._meta.model_name}_changelist"))
 
     def catch_all_view(self, request: HttpRequest, url: str) -> HttpResponseBase:
         """/admin/tenants goes to /admin/tenants/; the rest of the site does without such redirects."""

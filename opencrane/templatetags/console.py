@@ -5,7 +5,7 @@ from typing import Any
 
 from django import template
 from django.contrib import admin
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from opencrane.console import values
@@ -59,6 +59,12 @@ def chip(tone: str, icon_name: str, text: str, title: str = "") -> SafeString:
 
 
 @register.simple_tag
+def heads(*labels: str) -> SafeString:
+    """The heads of a table's columns."""
+    return format_html_join("", '<th scope="col">{}</th>', ((label,) for label in labels))
+
+
+@register.simple_tag
 def sync_chip(state: str, since: datetime.datetime | None = None) -> SafeString:
     """How far the cluster follows the row."""
     tone, icon_name, word = SYNC_CHIPS.get(state, ("muted", "help", state))
@@ -94,6 +100,50 @@ def object_link(resource: str) -> SafeString | str:
     site: Any = admin.site
     url = site.object_url(kind, name) if name else ""
     return format_html('<a href="{}">{}</a>', url, resource) if url else resource
+
+
+@register.simple_block_tag(takes_context=True)
+def dialog(
+    context: template.Context,
+    content: SafeString,
+    name: str,
+    title: str,
+    submit: str,
+    *,
+    action: str = "",
+    confirm: str = "",
+    takes_reason: bool = False,
+    is_grave: bool = False,
+) -> SafeString:
+    """A dialog that asks before it posts; opened by a button with `data-dialog="<name>-dialog"`.
+
+    Args:
+        action: where to; on the page of an object its action of that name, with the generation the page was made from.
+        confirm: what has to be typed.
+        takes_reason: whether it asks why, for the audit trail.
+        is_grave: paints the button as dangerous; always so where something has to be typed.
+    """
+    values = {
+        "name": name,
+        "title": title,
+        "submit": submit,
+        "content": content,
+        "action": action or f"{context['page_url']}do/{name}/",
+        "generation": context.get("generation"),
+        "confirm": confirm,
+        "takes_reason": takes_reason,
+        "is_grave": is_grave or bool(confirm),
+    }
+    found = context.template.engine.get_template("console/_dialog.html")  # type: ignore[union-attr]
+    return found.render(context.new(values | {"csrf_token": context.get("csrf_token")}))
+
+
+@register.simple_tag(takes_context=True)
+def copy_curl(context: template.Context, *path: object, method: str = "", label: str = "curl") -> SafeString:
+    """A button that copies a request to the API, with the token left to the shell."""
+    url = context["request"].build_absolute_uri("/".join(["/api/v1", *map(str, path)]))
+    command = f'curl {f"-X {method} " if method else ""}-H "Authorization: Bearer $OPENCRANE_API_TOKEN" {url}'
+    return format_html('<button type="button" data-copy-text="{}">{}</button>', command, label)
 
 
 @register.inclusion_tag("console/_diff.html")

@@ -88,6 +88,6 @@ def test_metrics_draw_what_was_sampled(settings: Any) -> None:
         ServerSample.objects.create(at=at, source="host", cpu_percent=12, **sizes)
         DriftSample.objects.create(kind="Tenant", at=at, **counts)
     shown = page(client, "/admin/metrics/?span=3h")
-    assert shown.count("<canvas data-metric-chart=") == 6
+    assert shown.count("<canvas data-chart=") == 6
     assert "Storage of this host: 90 percent" in shown
     assert "Below the threshold" in shown

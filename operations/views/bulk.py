@@ -1,54 +1,58 @@
-"""The page between a selection in a list and the job that acts on it."""
+"""Lists whose objects can be acted on in bulk, and the page between a selection and the job that acts on it."""
 
-from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import reverse
 
-from opencrane.console.listing import Count, FilterBar
+from opencrane.console.listing import Listing
+from opencrane.console.lists import ListPage
 from opencrane.console.pages import ConsolePage, sentence, tell_refusal
 from opencrane.errors import DomainError, InvalidError
 from operations.services.bulk import MAX_OBJECTS, BulkKind, start_bulk
 from operations.views.jobs import KIND_LABELS, KIND_LISTS
 
 
-def bulk_bar(kind: BulkKind, url: str, bar: FilterBar, count: Count) -> dict[str, Any]:
-    """What `console/_bulk_bar.html` needs in the context of a list.
+class BulkList(ListPage):
+    """A list with a bar for what can be done to many of its objects.
 
-    Args:
-        url: name of the kind's bulk page.
+    Attributes:
+        bulk: the objects, and what can be done to them.
+        url_name: of the list itself; the page that asks first is called the same with `_bulk`.
     """
-    return {
-        "bulk": kind,
-        "bulk_url": reverse(url),
-        "bulk_limit": MAX_OBJECTS,
-        "bulk_is_cut": count.is_capped or count.value > MAX_OBJECTS,
-        "bulk_query": urlencode(bar.values()),
-    }
+
+    bulk: ClassVar[BulkKind]
+    url_name: ClassVar[str]
+
+    def page(self, found: QuerySet[Any, Any]) -> Listing[Any]:
+        return super().page(found.annotate(bulk_name=self.bulk.name))
+
+    def extra(self) -> dict[str, Any]:
+        return {
+            "bulk": self.bulk,
+            "bulk_url": reverse(f"admin:{self.url_name}_bulk"),
+            "bulk_limit": MAX_OBJECTS,
+            "bulk_is_cut": self.count.is_capped or self.count.value > MAX_OBJECTS,
+            "bulk_query": urlencode(self.bar.values()),
+        }
 
 
-class BulkPage(ABC, ConsolePage):
+class BulkPage(ConsolePage):
     """First asks, with the names of all that will be touched; then starts the job.
 
     Attributes:
-        bulk: the objects it is about.
-        list_url: name of the page with their list.
+        listed: the list that the selection comes from.
     """
 
     template_name = "console/bulk.html"
     http_method_names = ["post"]
-    bulk: ClassVar[BulkKind]
-    list_url: ClassVar[str]
+    listed: ClassVar[type[BulkList]]
 
-    @abstractmethod
-    def filters(self, request: HttpRequest) -> FilterBar:
-        """The filters of that list, from its URL."""
-
-    @abstractmethod
-    def names(self, filters: dict[str, str], limit: int) -> list[str]:
-        """Names of the objects that fit, in order; no more than `limit`."""
+    @property
+    def bulk(self) -> BulkKind:
+        return self.listed.bulk
 
     def post(self, request: HttpRequest) -> HttpResponse:
         action = request.POST.get("action", "")
@@ -68,8 +72,10 @@ class BulkPage(ABC, ConsolePage):
         if self.request.POST.get("all") != "1":
             named = self.request.POST.getlist("name")[:MAX_OBJECTS]
             return list(self.bulk.named(named).order_by("bulk_name").values_list("bulk_name", flat=True)), False
-        bar = self.filters(_with_query(self.request, QueryDict(self.request.POST.get("query", ""))))
-        names = self.names(bar.values(), MAX_OBJECTS + 1)
+        page = self.listed()
+        bar = page.filter_bar(_with_query(self.request, QueryDict(self.request.POST.get("query", ""))))
+        found = page.found(bar.values()).annotate(bulk_name=self.bulk.name).order_by("bulk_name")
+        names = list(found.values_list("bulk_name", flat=True)[: MAX_OBJECTS + 1])
         return names[:MAX_OBJECTS], len(names) > MAX_OBJECTS
 
     def _preview(self, action: str, names: list[str], is_cut: bool, problem: str = "") -> HttpResponse:
@@ -84,7 +90,7 @@ class BulkPage(ABC, ConsolePage):
                 "whom": whom,
                 "is_cut": is_cut,
                 "limit": MAX_OBJECTS,
-                "list_url": reverse(self.list_url),
+                "list_url": reverse(f"admin:{self.listed.url_name}"),
                 "phrase": _phrase(plan.label, names) if plan.is_grave else "",
                 "problem": problem,
             },
@@ -106,11 +112,13 @@ class BulkPage(ABC, ConsolePage):
         return HttpResponseRedirect(reverse("admin:job", args=[job.pk]))
 
 
-def register_bulk(site: Any, path: str, page: type[BulkPage], name: str) -> None:
-    """Add a bulk page to the console, its jobs to the filters of the list of jobs, and the way back from a job."""
-    site.add_page(path, page.as_view(), name)
+def add_bulk_list(site: Any, path: str, page: type[BulkList]) -> None:
+    """Add a list and its bulk page to the console, its jobs to the filters of the list of jobs, and the way back."""
+    site.add_page(f"{path}/", page.as_view(), page.url_name)
+    asking: type[BulkPage] = type(f"{page.__name__}Bulk", (BulkPage,), {"listed": page, "resource": page.resource})
+    site.add_page(f"{path}-bulk/", asking.as_view(), f"{page.url_name}_bulk")
     KIND_LABELS[page.bulk.job] = f"Bulk action on {page.bulk.plural}"
-    KIND_LISTS[page.bulk.job] = (page.bulk.plural, page.list_url)
+    KIND_LISTS[page.bulk.job] = (page.bulk.plural, f"admin:{page.url_name}")
 
 
 def _phrase(label: str, names: list[str]) -> str:

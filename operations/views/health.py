@@ -11,6 +11,7 @@ from opencrane.console.pages import ConsolePage
 from opencrane.health import check_dependencies
 from operations import selectors
 from operations.views.drift import interval_seconds, verdict
+from operations.views.jobs import job_label
 
 _WORDS = {
     "database": ("PostgreSQL", "database"),
@@ -51,7 +52,7 @@ class HealthPage(ConsolePage):
                 "definitions": selectors.definitions(),
                 "kinds": kinds,
                 "interval": interval_seconds(),
-                "jobs": selectors.jobs_to_look_at(10),
+                "jobs": [{"job": job, "label": job_label(job)} for job in selectors.jobs_to_look_at(10)],
             }
         )
 

@@ -1,7 +1,8 @@
 """Metrics: how busy the machines are, and how far rows and resources disagree, over time."""
 
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from itertools import cycle
+from typing import Any, Final
 
 from django.conf import settings
 from django.contrib import admin
@@ -9,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from cluster.kinds import all_kinds
-from opencrane.api.responses import to_json
+from opencrane.console.charts import Chart, Series, Tone, chart
 from opencrane.console.pages import ConsolePage
 from operations import selectors
 from operations.models import ServerSample
@@ -17,7 +18,7 @@ from operations.models import ServerSample
 SPANS = {"3h": ("3 hours", 3), "24h": ("24 hours", 24), "7d": ("7 days", 7 * 24), "30d": ("30 days", 30 * 24)}
 FIRST_SPAN = "24h"
 STALE = timedelta(minutes=3)
-TONES = ("sum", "day", "text")
+TONES: Final[tuple[Tone, ...]] = ("main", "second", "third")
 
 
 class MetricsPage(ConsolePage):
@@ -67,51 +68,44 @@ def usage_of(sample: ServerSample) -> list[dict[str, Any]]:
     return parts
 
 
-def server_charts(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def server_charts(points: list[dict[str, Any]]) -> list[Chart]:
     """Charts of the machines."""
-    labels = [point["at"].strftime("%d %b %H:%M") for point in points]
+    labels = [_moment(point["at"]) for point in points]
 
-    def line(label: str, key: str, tone: str) -> dict[str, Any]:
-        return {"type": "line", "label": label, "tone": tone, "data": [point[key] for point in points]}
+    def line(label: str, key: str, tone: Tone = "main") -> Series:
+        return Series(label, [point[key] for point in points], tone=tone)
 
-    memory = [line("used", "memoryUsedBytes", "sum"), line("total", "memoryTotalBytes", "limit")]
-    storage = [line("used", "storageUsedBytes", "sum"), line("total", "storageTotalBytes", "limit")]
+    memory = [line("used", "memoryUsedBytes"), line("total", "memoryTotalBytes", "limit")]
+    storage = [line("used", "storageUsedBytes"), line("total", "storageTotalBytes", "limit")]
     return [
-        chart("CPU", "percent", labels, [line("CPU in percent", "cpuPercent", "sum")]),
+        chart("CPU", "percent", labels, [line("CPU in percent", "cpuPercent")]),
         chart("Memory", "bytes", labels, memory),
         chart("Storage", "bytes", labels, storage),
-        chart("Tenants that run", "count", labels, [line("tenants", "activeTenants", "sum")]),
+        chart("Tenants that run", "count", labels, [line("tenants", "activeTenants")]),
     ]
 
 
-def drift_charts(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def drift_charts(points: list[dict[str, Any]]) -> list[Chart]:
     """Charts of drift and of lag, a line for each kind."""
     moments = sorted({point["at"] for point in points})
     kinds = sorted({point["kind"] for point in points})
     found = {(point["at"], point["kind"]): point for point in points}
-    labels = [at.strftime("%d %b %H:%M") for at in moments]
 
-    def lines(key: str) -> list[dict[str, Any]]:
+    def lines(key: str) -> list[Series]:
         return [
-            {
-                "type": "line",
-                "label": kind,
-                "tone": TONES[index % len(TONES)],
-                "data": [found[at, kind][key] if (at, kind) in found else None for at in moments],
-            }
-            for index, kind in enumerate(kinds)
+            Series(kind, [found[at, kind][key] if (at, kind) in found else None for at in moments], tone=tone)
+            for kind, tone in zip(kinds, cycle(TONES))
         ]
 
+    labels = [_moment(at) for at in moments]
     return [
         chart("Drift: mismatches found", "count", labels, lines("driftCount")),
         chart("Lag: age of the oldest unconfirmed write", "seconds", labels, lines("maxProjectionLagSeconds")),
     ]
 
 
-def chart(title: str, unit: str, labels: list[str], datasets: list[dict[str, Any]]) -> dict[str, Any]:
-    """One chart for the template: its title and the data that static/console/metric-charts.js draws."""
-    data = {"unit": unit, "labels": labels, "datasets": datasets}
-    return {"title": title, "data": to_json(data).decode()}
+def _moment(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%d %b %H:%M")
 
 
 def register() -> None:

@@ -4,12 +4,14 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from opencrane.api.keyset import Keyset
 from opencrane.console.forms import ApiForm, FormField
 from opencrane.console.listing import Filter, FilterBar, listing
+from opencrane.console.lists import ListPage
 from opencrane.console.pages import ConsoleAction, ConsolePage
 from opencrane.console.values import pretty_json
 from opencrane.console.writes import same_generation
@@ -56,24 +58,23 @@ def webhook_url(webhook_id: UUID) -> str:
     return reverse("admin:webhook", args=[webhook_id])
 
 
-class WebhookList(ConsolePage):
+class WebhookList(ListPage):
     resource = "webhooks"
     title = "Webhooks"
     template_name = "operations/webhooks.html"
-    http_method_names = ["get", "head"]
+    noun = "webhook"
+    search = "Search name or address"
+    keyset = NEWEST
+    new_page = "admin:webhook_new"
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        bar = FilterBar(
-            request,
-            [Filter("event", "Told about", "choice", [(event, event) for event in sorted(EVENTS)])],
-            "Search name or address",
-        )
-        found = selectors.webhooks_matching(bar.values())
-        page = listing(request, NEWEST, found)
-        rows = [{"webhook": webhook, "health": health_of(webhook)} for webhook in page.rows]
-        is_empty = not rows and not bar.active and not request.GET.get("cursor")
-        api_url = request.build_absolute_uri("/api/v1")
-        return self.render({"bar": bar, "listing": page, "rows": rows, "is_empty": is_empty, "api_url": api_url})
+    def filters(self) -> list[Filter]:
+        return [Filter("event", "Told about", "choice", [(event, event) for event in sorted(EVENTS)])]
+
+    def found(self, filters: dict[str, str]) -> QuerySet[Webhook]:
+        return selectors.webhooks_matching(filters)
+
+    def rows(self, objects: list[Any]) -> list[dict[str, Any]]:
+        return [{"health": health_of(webhook)} for webhook in objects]
 
 
 class WebhookPage(ConsolePage):

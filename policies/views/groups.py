@@ -4,91 +4,60 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from rest_framework import serializers
 
 from opencrane.api.serializers import flatten_errors
-from opencrane.console.access import READ, may
-from opencrane.console.listing import Filter, FilterBar, capped_count, distinct_values, listing, page_of
+from opencrane.console.listing import Filter
+from opencrane.console.objects import ByName
 from opencrane.console.pages import ConsoleAction, ConsolePage, request_id, sentence
 from opencrane.console.writes import same_generation
-from opencrane.errors import DomainError, InvalidError
-from operations import audit_reading
+from opencrane.errors import DomainError
 from operations.audit_pages import AuditFilter
-from operations.views.bulk import BulkPage, bulk_bar, register_bulk
+from operations.views.bulk import BulkList, add_bulk_list
+from operations.views.objects import AuditedPage
 from policies import reading
 from policies.api.grants import SCOPES
 from policies.api.serializers import CreateGroupSerializer, UpdateGroupSerializer
 from policies.errors import GroupNotFoundError
 from policies.models import Group
+from policies.reading import GroupView
 from policies.services import groups
 from policies.services.bulk import GROUPS
 from policies.views.grant_rows import GrantRows
+from policies.views.grants import suggestions
 
-TABS = {"lists": "Members and grants", "uses": "Used by", "audit": "Audit"}
-AUDIT_ROWS = 25
 USES_SHOWN = 200
 # With more members than this they are edited as lines of text.
 MEMBER_ROWS = 200
 _SCOPE_OPTIONS = [(scope, scope.capitalize()) for scope in SCOPES]
 
 
-def group_url(group_id: UUID, tab: str = "") -> str:
-    url = reverse("admin:group", args=[group_id])
-    return f"{url}?tab={tab}" if tab else url
-
-
-def filter_bar(request: HttpRequest) -> FilterBar:
-    """Search and filters of the list, from the URL."""
-    return FilterBar(
-        request,
-        [
-            Filter("scope", "Scope", "choice", _SCOPE_OPTIONS),
-            Filter("member", "Member", placeholder="Tenant or e-mail"),
-        ],
-        "Search name or description",
-    )
-
-
-class GroupList(ConsolePage):
+class GroupList(BulkList):
     resource = "groups"
     title = "Groups"
     template_name = "policies/groups.html"
-    http_method_names = ["get", "head"]
-
-    def get(self, request: HttpRequest) -> HttpResponse:
-        bar = filter_bar(request)
-        found = reading.groups_listed(bar.values())
-        page = listing(request, reading.GROUPS_NEWEST, found)
-        sizes = reading.group_sizes(page.rows)
-        rows = [{"group": row, "members": sizes[row.pk][0], "grants": sizes[row.pk][1]} for row in page.rows]
-        is_filtered = bool(bar.active)
-        count = capped_count(found)
-        return self.render(
-            bulk_bar(GROUPS, "admin:groups_bulk", bar, count)
-            | {
-                "bar": bar,
-                "listing": page,
-                "rows": rows,
-                "count": count,
-                "is_filtered": is_filtered,
-                "is_empty": not rows and not is_filtered and not request.GET.get("cursor"),
-                "api_url": request.build_absolute_uri("/api/v1"),
-            }
-        )
-
-
-class GroupsBulkPage(BulkPage):
-    resource = "groups"
+    noun = "group"
+    search = "Search name or description"
+    keyset = reading.GROUPS_NEWEST
+    new_page = "admin:group_new"
     bulk = GROUPS
-    list_url = "admin:groups"
+    url_name = "groups"
 
-    def filters(self, request: HttpRequest) -> FilterBar:
-        return filter_bar(request)
+    def filters(self) -> list[Filter]:
+        return [
+            Filter("scope", "Scope", "choice", _SCOPE_OPTIONS),
+            Filter("member", "Member", placeholder="Tenant or e-mail"),
+        ]
 
-    def names(self, filters: dict[str, str], limit: int) -> list[str]:
-        return reading.group_names(filters, limit)
+    def found(self, filters: dict[str, str]) -> QuerySet[Group]:
+        return reading.groups_listed(filters)
+
+    def rows(self, objects: list[Any]) -> list[dict[str, Any]]:
+        sizes = reading.group_sizes(objects)
+        return [{"members": sizes[group.pk][0], "grants": sizes[group.pk][1]} for group in objects]
 
 
 class GroupForm:
@@ -100,7 +69,7 @@ class GroupForm:
         self.member_errors: dict[int, list[str]] = {}
 
     @classmethod
-    def of(cls, view: reading.GroupView) -> "GroupForm":
+    def of(cls, view: GroupView) -> "GroupForm":
         group = view.group
         fields = {"name": group.name, "scope": group.scope, "description": group.description}
         return cls(fields, view.members, GrantRows.of(view.grants, owner=group.name, scope=group.scope))
@@ -192,37 +161,47 @@ class NewGroup(ConsolePage):
             form.refuse(exc, request)
             return self._form(form, status=exc.http_status)
         messages.success(request, f"Group {values['name']} is saved.")
-        return HttpResponseRedirect(group_url(group_id))
+        return HttpResponseRedirect(GroupPage.url(group_id))
 
     def _form(self, form: GroupForm, status: int = 200) -> HttpResponse:
         return self.render({"form": form, "scope_options": _SCOPE_OPTIONS, **suggestions()}, status=status)
 
 
-class GroupPage(ConsolePage):
+class GroupPage(AuditedPage[GroupView]):
     """The form for those who may write; lists to read for the others."""
 
     resource = "groups"
+    http_method_names = ["get", "head", "post"]
     template_name = "policies/group.html"
+    noun = "group"
+    url_name = "group"
+    header_template = "policies/_group_header.html"
+    tab_templates = "policies/group_"
+    tabs = {"lists": "Members and grants", "uses": "Used by", "audit": "Audit"}
 
-    def get(self, request: HttpRequest, group_id: UUID) -> HttpResponse:
-        tabs = {key: label for key, label in TABS.items() if key != "audit" or may(request.user, "audit", READ)}
-        tab = request.GET.get("tab", "")
-        view = reading.group_view(group_id)
-        match tab if tab in tabs else "":
-            case "uses":
-                values = {"uses": _named_uses(view.group), "limit": USES_SHOWN}
-            case "audit":
-                found = audit_reading.read_page(
-                    AuditFilter(resource=f"Group/{view.group.name}"), request, rows=AUDIT_ROWS
-                )
-                page = page_of(request, found.entries, found.next_cursor)
-                values = {"entries": found.entries, "listing": page}
-            case _:
-                tab, values = "lists", {"form": GroupForm.of(view), **suggestions()}
-        return self._page(view, values | {"tab": tab, "tabs": tabs, "generation": view.group.generation})
+    def find(self, group_id: UUID) -> GroupView:
+        return reading.group_view(group_id)
+
+    def header(self, view: GroupView) -> dict[str, Any]:
+        return {
+            "title": view.group.name,
+            "generation": view.group.generation,
+            "group": view.group,
+            "members": view.members,
+            "grants": view.grants,
+        }
+
+    def lists_tab(self, view: GroupView) -> dict[str, Any]:
+        return {"form": GroupForm.of(view), "scope_options": _SCOPE_OPTIONS, **suggestions()}
+
+    def uses_tab(self, view: GroupView) -> dict[str, Any]:
+        return {"uses": _named_uses(view.group), "limit": USES_SHOWN}
+
+    def audited(self, view: GroupView) -> AuditFilter:
+        return AuditFilter(resource=f"Group/{view.group.name}")
 
     def post(self, request: HttpRequest, group_id: UUID) -> HttpResponse:
-        view = reading.group_view(group_id)
+        view = self.find(group_id)
         precondition = same_generation(request)
         precondition(view.group.generation)
         form = GroupForm.posted(request, view.group.name)
@@ -236,28 +215,9 @@ class GroupPage(ConsolePage):
                 status = exc.http_status
             else:
                 messages.success(request, f"Group {values.get('name', view.group.name)} is saved.")
-                return HttpResponseRedirect(group_url(group_id))
+                return HttpResponseRedirect(self.url(group_id))
         seen = request.POST.get("generation", "")
-        shown = {"form": form, "tab": "lists", "tabs": TABS, "generation": seen, **suggestions()}
-        return self._page(view, shown, status=status)
-
-    def _page(self, view: reading.GroupView, values: dict[str, Any], status: int = 200) -> HttpResponse:
-        return self.render(
-            {
-                "title": view.group.name,
-                "group": view.group,
-                "members": view.members,
-                "grants": view.grants,
-                "scope_options": _SCOPE_OPTIONS,
-                **values,
-            },
-            status=status,
-        )
-
-
-def suggestions() -> dict[str, Any]:
-    """Names of groups that inputs suggest."""
-    return {"known_groups": distinct_values("policies_group", "name")}
+        return self.show(view, "lists", self.lists_tab(view) | {"form": form}, status=status, seen=seen)
 
 
 def _named_uses(group: Group) -> list[dict[str, Any]]:
@@ -283,34 +243,28 @@ class DeleteGroup(ConsoleAction):
 
     def act(self, *, group_id: UUID) -> str:
         name = reading.group_view(group_id).group.name
-        if self.request.POST.get("confirm", "").strip() != name:
-            raise InvalidError(f"Nothing was deleted: the name typed was not {name}.")
+        self.require_typed(name)
         groups.delete_group(group_id=group_id, precondition=same_generation(self.request), actor=self.actor)
         messages.success(self.request, f"Group {name} is deleted.")
         return reverse("admin:groups")
 
     def back(self, *, group_id: UUID) -> str:
-        return group_url(group_id)
+        return GroupPage.url(group_id)
 
 
-class GroupByName(ConsolePage):
-    """Where links from the audit trail go, which knows names."""
-
+class GroupByName(ByName):
     resource = "groups"
-    http_method_names = ["get", "head"]
+    page = GroupPage
+    missing = GroupNotFoundError
 
-    def get(self, request: HttpRequest, name: str) -> HttpResponse:
-        group = reading.group_named(name)
-        if group is None:
-            raise GroupNotFoundError(f"There is no group named {name} any more.")
-        return HttpResponseRedirect(group_url(group.pk))
+    def find(self, name: str) -> Group | None:
+        return reading.group_named(name)
 
 
 def register() -> None:
     """Called by `policies.admin`."""
     site: Any = admin.site
-    site.add_page("groups/", GroupList.as_view(), "groups")
-    register_bulk(site, "groups-bulk/", GroupsBulkPage, "groups_bulk")
+    add_bulk_list(site, "groups", GroupList)
     site.add_page("new-group/", NewGroup.as_view(), "group_new")
     site.add_page("groups/<uuid:group_id>/", GroupPage.as_view(), "group")
     site.add_page("groups/<uuid:group_id>/delete/", DeleteGroup.as_view(), "group_delete")

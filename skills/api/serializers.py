@@ -212,6 +212,11 @@ class BundleSerializer(BundleItemSerializer):
     findings = FindingSerializer(many=True, help_text="The worst first.")
     content = serializers.CharField(required=False, allow_null=True, help_text="Text; null for anything else.")
     content_base64 = serializers.CharField(required=False, allow_null=True, help_text="What is no text.")
+    content_withheld = serializers.BooleanField(
+        required=False,
+        help_text="Whether there is content that only operators get: no scan of it has come to its end, or a secret was"
+        " found in it.",
+    )
 
 
 class BundleStatusSerializer(ResponseSerializer):

@@ -7,7 +7,9 @@ from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
 
+from accounts.permissions import WRITE, allows
 from opencrane.api import params
+from opencrane.api.identity import caller_of
 from opencrane.api.keyset import next_link
 from opencrane.api.parameters import CURSOR, IF_MATCH, IF_NONE_MATCH, LIMIT, query
 from opencrane.api.responses import check_if_match, is_not_modified, json_response
@@ -82,8 +84,14 @@ class BundleViewSet(ApiViewSet):
         responses={200: BundleSerializer},
     )
     def retrieve(self, request: ApiRequest, id: str) -> HttpResponse:
+        """One bundle. Content that has a secret in it, or that no scan has been through, is for operators alone."""
         with_content = params.boolean(request, "content", True)
-        body, generation = selectors.bundle_json(params.parse_uuid(id), with_content=with_content)
+        caller = caller_of(request)
+        body, generation = selectors.bundle_json(
+            params.parse_uuid(id),
+            with_content=with_content,
+            may_act=caller is not None and allows(caller.role, self.resource, WRITE),
+        )
         entity_tag = body_etag(generation, body)
         if is_not_modified(request, entity_tag):
             return HttpResponse(status=304, headers={"ETag": entity_tag})

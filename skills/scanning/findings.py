@@ -1,5 +1,6 @@
 """What scanners say, and what a whole scan says; plain values that cross the sandbox's wall as JSON."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 SEVERITIES = ("critical", "high", "medium", "low", "info")
 # One finding of these, and the scan has failed.
 FAILING = ("critical", "high")
+# Scanner and rule of findings about secrets: whoever reads the content where they point has the secret.
+_SECRET = re.compile(r"secrets/.*|python/b10[567]-.*")
 MAX_FINDINGS = 500
 # As the columns have it.
 _SCANNER_MAX, _RULE_MAX, _PATH_MAX, _MESSAGE_MAX, _LINE_MAX = 40, 120, 1024, 1000, 2**31 - 1
@@ -90,16 +93,27 @@ class Report:
             raise ValueError(f"not a report: {type(exc).__name__}") from exc
 
 
+def is_about_secret(scanner: str, rule: str) -> bool:
+    """Whether a finding says that there is a password, key or token."""
+    return _SECRET.fullmatch(f"{scanner}/{rule}") is not None
+
+
 def ranked(findings: Iterable[Finding]) -> list[Finding]:
-    """Without repetitions, the worst first, then in order of place; beyond MAX_FINDINGS one says how many are left."""
+    """Without repetitions, the worst first, then in order of place; beyond MAX_FINDINGS one says how many are left.
+
+    That there is a secret is never left out: it decides on who may read the content.
+    """
     unique = sorted(
         set(findings), key=lambda one: (SEVERITIES.index(one.severity), one.path, one.line or 0, one.scanner, one.rule)
     )
     if len(unique) <= MAX_FINDINGS:
         return unique
     rest = len(unique) - MAX_FINDINGS
+    kept, secrets = unique[:MAX_FINDINGS], [one for one in unique if is_about_secret(one.scanner, one.rule)]
+    if secrets and secrets[0] not in kept:
+        kept[-1] = secrets[0]
     more = Finding("pipeline", "too-many-findings", "info", f"{rest} more findings, none worse, are not listed.")
-    return [*unique[:MAX_FINDINGS], more]
+    return [*kept, more]
 
 
 def _text(value: Any, length: int) -> str:

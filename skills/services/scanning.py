@@ -14,6 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from opencrane.actor import SYSTEM, Actor
+from opencrane.masking import mask_text
 from opencrane.tasks import enqueue_on_commit
 from operations.services import audit
 from skills import rules, selectors
@@ -233,5 +234,6 @@ def _row(bundle: SkillBundle, position: int, finding: Finding) -> ScanFinding:
         severity=finding.severity,
         path=finding.path,
         line=finding.line,
-        message=finding.message,
+        # Versions that other people's scanners report may be addresses with passwords in them.
+        message=mask_text(finding.message),
     )

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from accounts.models import Role
+from accounts.tests.people import signed_in
 from conftest import ApiClient
 from operations.models import AuditEntry
-from skills.models import SkillBundle
-from skills.scanning.findings import Finding, Report
+from skills.models import ScanFinding, SkillBundle
+from skills.scanning.findings import Finding, Report, ranked
 from skills.scanning.pipeline import run
 from skills.scanning.sandbox import Limits, scan
 from skills.services import scanning
@@ -320,6 +322,72 @@ def test_upload_findings_fix_pass_publish(api: ApiClient) -> None:
     assert [(entry.actor_name, entry.after["scanStatus"]) for entry in scans if entry.after] == [
         ("system", "failed"), ("system", "passed"),
     ]  # fmt: skip
+
+
+# Each where a scanner might quote it: text, code, front matter as key, value and tag, broken front matter.
+LEAKY = {
+    "AKIAIOSFODNN7EXAMPLB": "Use {}.",
+    "hunter2-in-python": "```python\npassword = '{}'\nlogin(secret_key='{}')\ndef f(token='{}'): ...\n```",
+    "sk-live-4242424242424242": "---\nname: leaky\ndescription: x\n{}: 1\n---\n",
+    "ghp_0123456789abcdefghijABCDEFGHIJ012345": "---\nname: leaky\ndescription: x\nmetadata: {}\n---\n",
+    "tagged-0f9e8d7c6b5a": "---\nname: leaky\ndescription: !{} x\n---\n",
+    "broken-9f8e7d6c5b4a": "---\nname: leaky\n'{}' '{}': [\n---\n",
+}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_secret_stays_with_those_who_may_act_on_it(viewer_api: ApiClient, operator_api: ApiClient) -> None:
+    viewer, operator = signed_in(Role.VIEWER), signed_in(Role.OPERATOR)
+    tabs = ("overview", "source", "findings", "versions", "audit")
+    for number, (secret, text) in enumerate(LEAKY.items()):
+        content = text.replace("{}", secret) + "\nAKIAIOSFODNN7EXAMPLC, which is found in any case."
+        body = {"name": "leaky", "version": f"1.0.{number}", "scope": "org", "content": content}
+        path = f"/skills/catalog/{operator_api.post('/skills/catalog', body).json()['id']}"
+        whole, rest = operator_api.get(path).json(), viewer_api.get(path).json()
+        assert (whole.pop("content"), whole.pop("contentWithheld")) == (content, False)
+        assert (rest.pop("content"), rest.pop("contentWithheld")) == (None, True)
+        assert whole["scanStatus"] == "failed"
+        page = path.replace("/skills/catalog/", "/admin/skills/") + "/"
+        other = SkillBundle.objects.exclude(version=body["version"]).first() or make_bundle("fine")
+        shown = [viewer.get(f"{page}?tab={tab}").content.decode() for tab in tabs]
+        assert "For operators alone" in shown[0]
+        assert "For operators alone" in shown[1]
+        for way in (f"{page}compare/?with={other.pk}", f"/admin/skills/{other.pk}/compare/?with={whole['id']}",
+                    f"{page}edit/", f"/admin/new-skill/?from={whole['id']}"):  # fmt: skip
+            shown.append(viewer.get(way).content.decode())
+        refused = viewer.get(f"{page}content/")
+        assert refused.status_code == 403
+        # Of findings and audit the operators' as well.
+        shown += [operator.get(f"{page}?tab={tab}").content.decode() for tab in ("findings", "audit")]
+        shown += [refused.content.decode(), str(whole), str(rest), viewer_api.get("/skills/catalog").content.decode()]
+        shown += map(str, AuditEntry.objects.values_list("message", "before", "after"))
+        for place, text_there in enumerate(shown):
+            assert secret not in text_there, (secret, place)
+            assert "AKIAIOSFODNN7EXAMPLC" not in text_there, (secret, place)
+        assert secret in operator.get(f"{page}?tab=source").content.decode()
+        assert secret in operator.get(f"{page}content/").content.decode()
+
+
+@pytest.mark.django_db
+def test_content_is_for_all_once_a_scan_has_found_it_free_of_secrets(viewer_api: ApiClient) -> None:
+    bundle = make_bundle(scan_status="pending", is_cleared=False, scanned_at=None)
+    path = f"/skills/catalog/{bundle.pk}"
+    assert viewer_api.get(path).json()["contentWithheld"]
+    assert scanning.scan_bundle(bundle_id=bundle.pk)
+    assert viewer_api.get(path).json()["content"] == GOOD
+    assert "contentWithheld" not in viewer_api.get(f"{path}?content=false").json()
+    # Findings of other kinds hold nothing back; a scan that was cut short says nothing of what is there.
+    ScanFinding.objects.create(bundle=bundle, position=0, scanner="shell", rule="eval", severity="high", message="x")
+    assert not viewer_api.get(path).json()["contentWithheld"]
+    SkillBundle.objects.update(scan_status="failed", scan_error="The scan did not end.")
+    assert viewer_api.get(path).json()["content"] is None
+
+
+def test_of_too_many_findings_the_one_about_a_secret_is_kept() -> None:
+    many = [Finding("shell", "eval", "high", "x", "", line) for line in range(1, 700)]
+    kept = ranked([*many, Finding("secrets", "hex-high-entropy-string", "low", "x", "", 1)])
+    assert [one.scanner for one in kept[-2:]] == ["secrets", "pipeline"]
+    assert len(kept) == 501
 
 
 @pytest.mark.django_db

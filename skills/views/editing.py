@@ -14,7 +14,7 @@ from opencrane.errors import DomainError
 from skills import rules, selectors
 from skills.models import SkillBundle
 from skills.services import bundles
-from skills.views.bundle import bundle_url
+from skills.views.bundle import BundlePage
 from skills.views.forms import CONTENT, BundleForm
 
 
@@ -30,7 +30,7 @@ class NewBundle(ConsolePage):
         if origin is None:
             return self._form(BundleForm.blank())
         bundle = selectors.bundle_by_id(origin)
-        form = BundleForm.of(bundle, version=next_version(bundle.version))
+        form = BundleForm.of(bundle, with_content=self.may_write, version=next_version(bundle.version))
         return self._form(form, title=f"New version of {bundle.name}")
 
     def post(self, request: HttpRequest) -> HttpResponse:
@@ -43,7 +43,7 @@ class NewBundle(ConsolePage):
         except DomainError as exc:
             return self._form(noted(form, exc, request), status=exc.http_status)
         messages.success(request, f"{values['name']} {values['version']} is saved as a draft; a worker scans it now.")
-        return HttpResponseRedirect(bundle_url(bundle_id))
+        return HttpResponseRedirect(BundlePage.url(bundle_id))
 
     def _form(self, form: BundleForm, status: int = 200, title: str = "") -> HttpResponse:
         form.can_edit_text = True
@@ -57,7 +57,7 @@ class EditBundle(ConsolePage):
 
     def get(self, request: HttpRequest, bundle_id: UUID) -> HttpResponse:
         bundle = selectors.bundle_by_id(bundle_id)
-        return self._form(bundle, BundleForm.of(bundle), str(bundle.generation))
+        return self._form(bundle, BundleForm.of(bundle, with_content=self.may_write), str(bundle.generation))
 
     def post(self, request: HttpRequest, bundle_id: UUID) -> HttpResponse:
         bundle = selectors.bundle_by_id(bundle_id)
@@ -70,13 +70,13 @@ class EditBundle(ConsolePage):
             return self._form(bundle, form, seen, status=400)
         if not changes:
             messages.info(request, "Nothing differs from what is there, so nothing was saved.")
-            return HttpResponseRedirect(bundle_url(bundle_id))
+            return HttpResponseRedirect(BundlePage.url(bundle_id))
         try:
             bundles.update_bundle(bundle_id=bundle_id, changes=changes, precondition=precondition, actor=self.actor)
         except DomainError as exc:
             return self._form(bundle, noted(form, exc, request), seen, status=exc.http_status)
         messages.success(request, f"{bundle.name} is saved.")
-        return HttpResponseRedirect(bundle_url(bundle_id))
+        return HttpResponseRedirect(BundlePage.url(bundle_id))
 
     def _form(self, bundle: SkillBundle, form: BundleForm, seen: str, status: int = 200) -> HttpResponse:
         values = form_values(form) | {
@@ -84,7 +84,7 @@ class EditBundle(ConsolePage):
             "bundle": bundle,
             "generation": seen,
             "is_published": bundle.published_at is not None,
-            "cancel_url": bundle_url(bundle.pk),
+            "cancel_url": BundlePage.url(bundle.pk),
         }
         return self.render(values, status=status)
 

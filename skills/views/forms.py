@@ -57,9 +57,9 @@ class BundleForm:
         return cls({"scope": "org", "version": "1.0.0", "contentType": "text/markdown", "content": text})
 
     @classmethod
-    def of(cls, bundle: SkillBundle, **changes: str) -> "BundleForm":
+    def of(cls, bundle: SkillBundle, *, with_content: bool = True, **changes: str) -> "BundleForm":
         raw = {name: str(getattr(bundle, _COLUMNS.get(name, name))) for name in _FIELDS if name != "tags"}
-        text = reading.text_of(bundle.pk) if (bundle.content_size or 0) <= TEXTAREA_MAX else None
+        text = reading.text_of(bundle.pk) if with_content and (bundle.content_size or 0) <= TEXTAREA_MAX else None
         content = {"contentType": bundle.content_type, "content": text or ""}
         can_edit = text is not None or bundle.content_size is None
         return cls(raw | {"tags": "\n".join(bundle.tags)} | content | changes, can_edit_text=can_edit)

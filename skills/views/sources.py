@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
@@ -12,15 +13,16 @@ from rest_framework import serializers
 
 from opencrane.api.params import parse_uuid
 from opencrane.api.serializers import flatten_errors
-from opencrane.console.access import READ, may
-from opencrane.console.listing import Filter, FilterBar, capped_count, listing, page_of
-from opencrane.console.pages import ConsoleAction, ConsolePage, request_id, sentence
+from opencrane.console.listing import Filter, FilterBar, listing
+from opencrane.console.lists import ListPage
+from opencrane.console.objects import ByName, ObjectActions
+from opencrane.console.pages import ConsolePage, request_id, sentence
 from opencrane.console.writes import same_generation
 from opencrane.errors import DomainError, InvalidError
-from operations import audit_reading
 from operations import selectors as operations
 from operations.audit_pages import AuditFilter
 from operations.views.jobs import progress_values
+from operations.views.objects import AuditedPage
 from policies.models import Scope
 from skills import source_reading
 from skills.api.sources import CreateSourceSerializer, UpdateSourceSerializer
@@ -49,8 +51,7 @@ STATES = {
     "gone": ("muted", "hide_source", "Gone"),
 }
 KINDS = {"skill": "Skill", "mcp-server": "MCP server"}
-TABS = {"inventory": "Inventory", "imports": "Bundles from here", "syncs": "Syncs", "audit": "Audit"}
-ROWS, SYNCS_SHOWN, AUDIT_ROWS, FAILURES_TOLD = 50, 20, 25, 5
+ROWS, SYNCS_SHOWN, FAILURES_TOLD = 50, 20, 5
 
 SECTIONS = (
     Section(
@@ -77,11 +78,6 @@ SECTIONS = (
 )
 _FIELDS = {each.name: each for section in SECTIONS for each in section.fields}
 _COLUMNS = {"syncMode": "sync_mode"}
-
-
-def source_url(source_id: object, tab: str = "") -> str:
-    url = reverse("admin:source", args=[source_id])
-    return f"{url}?tab={tab}" if tab else url
 
 
 class SourceForm:
@@ -148,56 +144,49 @@ class SourceForm:
             self.errors.setdefault(where if where in _FIELDS else "body", []).extend(reasons)
 
 
-class SourceList(ConsolePage):
+class SourceList(ListPage):
     resource = "third-party-sources"
     title = "Third-party sources"
     template_name = "skills/sources.html"
-    http_method_names = ["get", "head"]
+    noun = "source"
+    search = "Search name or address"
+    keyset = source_reading.NEWEST
+    new_page = "admin:source_new"
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        bar = FilterBar(
-            request,
-            [
-                Filter("sync_status", "Status", "choice", [(key, words[2]) for key, words in STATUSES.items()]),
-                Filter("type", "Type", "choice", list(TYPES.items())),
-            ],
-            "Search name or address",
-        )
-        found = source_reading.sources_matching(bar.values())
-        page = listing(request, source_reading.NEWEST, found)
-        rows = [
-            {"source": row, "status": STATUSES[row.sync_status], "type": TYPES[row.type], "items": row.item_count or 0}
-            for row in page.rows
+    def filters(self) -> list[Filter]:
+        return [
+            Filter("sync_status", "Status", "choice", [(key, words[2]) for key, words in STATUSES.items()]),
+            Filter("type", "Type", "choice", list(TYPES.items())),
         ]
-        is_filtered = bool(bar.active)
-        return self.render(
-            {
-                "bar": bar,
-                "listing": page,
-                "rows": rows,
-                "count": capped_count(found),
-                "is_filtered": is_filtered,
-                "is_empty": not rows and not is_filtered and not request.GET.get("cursor"),
-                "api_url": request.build_absolute_uri("/api/v1"),
-            }
-        )
+
+    def found(self, filters: dict[str, str]) -> QuerySet[ThirdPartySource]:
+        return source_reading.sources_matching(filters)
+
+    def rows(self, objects: list[Any]) -> list[dict[str, Any]]:
+        return [
+            {"status": STATUSES[row.sync_status], "type": TYPES[row.type], "items": row.item_count or 0}
+            for row in objects
+        ]
 
 
-class SourcePage(ConsolePage):
+class SourcePage(AuditedPage[Any]):
     resource = "third-party-sources"
     template_name = "skills/source.html"
-    http_method_names = ["get", "head"]
+    noun = "third-party source"
+    url_name = "source"
+    header_template = "skills/_source_header.html"
+    tab_templates = "skills/source_"
+    tabs = {"inventory": "Inventory", "imports": "Bundles from here", "syncs": "Syncs", "audit": "Audit"}
+    needs = {"audit": "audit", "syncs": "jobs", "imports": "skills"}
 
-    def get(self, request: HttpRequest, source_id: UUID) -> HttpResponse:
-        source = source_reading.source_shown(source_id)
-        hidden = {key for key, resource in (("audit", "audit"), ("syncs", "jobs"), ("imports", "skills"))
-                  if not may(request.user, resource, READ)}  # fmt: skip
-        tabs = {key: label for key, label in TABS.items() if key not in hidden}
-        tab = request.GET.get("tab", "")
-        tab = tab if tab in tabs else "inventory"
+    def find(self, source_id: UUID) -> Any:
+        return source_reading.source_shown(source_id)
+
+    def header(self, source: Any) -> dict[str, Any]:
         job = operations.job_under_way(source_reading.exclusive_key(source.pk))
-        values = {
+        return {
             "title": source.name,
+            "generation": source.generation,
             "source": source,
             "status": STATUSES[source.sync_status],
             "type": TYPES[source.type],
@@ -206,13 +195,9 @@ class SourcePage(ConsolePage):
             "is_scheduled": source_reading.is_scheduled(source),
             "is_due": source.next_sync_at <= timezone.now(),
             "running": progress_values(job) if job else None,
-            "tab": tab,
-            "tabs": tabs,
-            "tab_template": f"skills/source_{tab}.html",
         }
-        return self.render(values | getattr(self, f"_{tab}")(source))
 
-    def _inventory(self, source: ThirdPartySource) -> dict[str, Any]:
+    def inventory_tab(self, source: ThirdPartySource) -> dict[str, Any]:
         counts = source_reading.item_counts(source)
         states = [(key, f"{words[2]} ({counts.get(key, 0)})") for key, words in STATES.items()]
         bar = FilterBar(
@@ -244,18 +229,16 @@ class SourcePage(ConsolePage):
             "scopes": Scope.choices,
         }
 
-    def _imports(self, source: ThirdPartySource) -> dict[str, Any]:
+    def imports_tab(self, source: ThirdPartySource) -> dict[str, Any]:
         found = source_reading.imports_from(source)
         page = listing(self.request, source_reading.BUNDLES_NEWEST, found)
         return {"listing": page, "servers": source_reading.servers_from(source)}
 
-    def _syncs(self, source: ThirdPartySource) -> dict[str, Any]:
+    def syncs_tab(self, source: ThirdPartySource) -> dict[str, Any]:
         return {"jobs": source_reading.syncs_of(source, SYNCS_SHOWN), "shown": SYNCS_SHOWN}
 
-    def _audit(self, source: ThirdPartySource) -> dict[str, Any]:
-        wanted = AuditFilter(resource=f"ThirdPartySource/{source.name}")
-        found = audit_reading.read_page(wanted, self.request, rows=AUDIT_ROWS)
-        return {"entries": found.entries, "listing": page_of(self.request, found.entries, found.next_cursor)}
+    def audited(self, source: Any) -> AuditFilter:
+        return AuditFilter(resource=f"ThirdPartySource/{source.name}")
 
 
 class NewSource(ConsolePage):
@@ -277,7 +260,7 @@ class NewSource(ConsolePage):
             form.note(exc, request)
             return self._form(form, status=exc.http_status)
         messages.success(request, f"Source {values['name']} is saved. It is read once it has been approved.")
-        return HttpResponseRedirect(source_url(source_id))
+        return HttpResponseRedirect(SourcePage.url(source_id))
 
     def _form(self, form: SourceForm, status: int = 200) -> HttpResponse:
         return self.render(
@@ -302,7 +285,7 @@ class EditSource(ConsolePage):
             return self._form(source, form, seen, status=400)
         if not changes:
             messages.info(request, "Nothing differs from what is there, so nothing was saved.")
-            return HttpResponseRedirect(source_url(source_id))
+            return HttpResponseRedirect(SourcePage.url(source_id))
         try:
             sources.update_source(
                 source_id=source_id, changes=changes, precondition=same_generation(request), actor=self.actor
@@ -311,7 +294,7 @@ class EditSource(ConsolePage):
             form.note(exc, request)
             return self._form(source, form, seen, status=exc.http_status)
         messages.success(request, f"Source {changes.get('name', source.name)} is saved.")
-        return HttpResponseRedirect(source_url(source_id))
+        return HttpResponseRedirect(SourcePage.url(source_id))
 
     def _form(self, source: ThirdPartySource, form: SourceForm, seen: str, status: int = 200) -> HttpResponse:
         values = {
@@ -320,34 +303,23 @@ class EditSource(ConsolePage):
             "sections": form.sections(),
             "generation": seen,
             "is_approved": source.state != ThirdPartySource.State.PENDING_APPROVAL,
-            "cancel_url": source_url(source.pk),
+            "cancel_url": SourcePage.url(source.pk),
         }
         return self.render(values, status=status)
 
 
-class SourceAction(ConsoleAction):
-    """Approve, sync now, import, delete."""
-
+class SourceActions(ObjectActions):
     resource = "third-party-sources"
+    page = SourcePage
 
-    def act(self, *, source_id: UUID, action: str) -> str:
-        match action:
-            case "approve":
-                sources.approve_source(
-                    source_id=source_id, precondition=same_generation(self.request), actor=self.actor
-                )
-                messages.success(self.request, "The source is approved; it may be read now.")
-                return source_url(source_id)
-            case "sync":
-                syncing.start_sync(source_id=source_id, actor=self.actor)
-                return source_url(source_id)
-            case "import":
-                return self._import(source_id)
-            case "delete":
-                return self._delete(source_id)
-        raise InvalidError("There is no such action.")
+    def do_approve(self, source_id: UUID) -> None:
+        sources.approve_source(source_id=source_id, precondition=same_generation(self.request), actor=self.actor)
+        messages.success(self.request, "The source is approved; it may be read now.")
 
-    def _import(self, source_id: UUID) -> str:
+    def do_sync(self, source_id: UUID) -> None:
+        syncing.start_sync(source_id=source_id, actor=self.actor)
+
+    def do_import(self, source_id: UUID) -> None:
         chosen = [found for text in self.request.POST.getlist("item")[:ROWS] if (found := parse_uuid(text))]
         if not chosen:
             raise InvalidError("Nothing was imported: no item is selected.")
@@ -369,31 +341,22 @@ class SourceAction(ConsoleAction):
             messages.error(self.request, f"Not imported, {why} (request {request_id(self.request)})")
         if len(failed) > FAILURES_TOLD:
             messages.error(self.request, f"{len(failed) - FAILURES_TOLD} more were not imported.")
-        return self.next_or(source_url(source_id))
 
-    def _delete(self, source_id: UUID) -> str:
+    def do_delete(self, source_id: UUID) -> str:
         name = source_reading.source_by_id(source_id).name
-        if self.request.POST.get("confirm", "").strip() != name:
-            raise InvalidError(f"Nothing was deleted: the name typed was not {name}.")
+        self.require_typed(name)
         sources.delete_source(source_id=source_id, precondition=same_generation(self.request), actor=self.actor)
         messages.success(self.request, f"Source {name} is deleted. What was imported from it stays.")
         return reverse("admin:sources")
 
-    def back(self, *, source_id: UUID, action: str) -> str:
-        return self.next_or(source_url(source_id))
 
-
-class SourceByName(ConsolePage):
-    """Where links from the audit trail go, which knows names."""
-
+class SourceByName(ByName):
     resource = "third-party-sources"
-    http_method_names = ["get", "head"]
+    page = SourcePage
+    missing = ThirdPartySourceNotFoundError
 
-    def get(self, request: HttpRequest, name: str) -> HttpResponse:
-        source = source_reading.source_named(name)
-        if source is None:
-            raise ThirdPartySourceNotFoundError(f"There is no third-party source named {name} any more.")
-        return HttpResponseRedirect(source_url(source.pk))
+    def find(self, name: str) -> ThirdPartySource | None:
+        return source_reading.source_named(name)
 
 
 def register() -> None:
@@ -403,7 +366,7 @@ def register() -> None:
     site.add_page("new-source/", NewSource.as_view(), "source_new")
     site.add_page("sources/<uuid:source_id>/", SourcePage.as_view(), "source")
     site.add_page("sources/<uuid:source_id>/edit/", EditSource.as_view(), "source_edit")
-    site.add_page("sources/<uuid:source_id>/do/<str:action>/", SourceAction.as_view(), "source_do")
+    site.add_page("sources/<uuid:source_id>/do/<str:action>/", SourceActions.as_view(), "source_do")
     site.add_page("source-named/<path:name>/", SourceByName.as_view(), "source_named")
     site.add_object_page("ThirdPartySource", "admin:source_named")
     site.add_navigation(

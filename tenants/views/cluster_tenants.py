@@ -4,22 +4,23 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from cluster.models import DriftFinding
 from opencrane.api.keyset import Keyset
 from opencrane.api.serializers import camelize
-from opencrane.console.access import READ, may
 from opencrane.console.forms import ApiForm, FormField
-from opencrane.console.listing import Filter, FilterBar, capped_count, listing, page_of
-from opencrane.console.pages import ConsoleAction, ConsolePage
-from opencrane.console.values import differences, to_yaml
+from opencrane.console.listing import Filter
+from opencrane.console.objects import ObjectActions
+from opencrane.console.pages import ConsolePage
+from opencrane.console.values import differences
 from opencrane.console.writes import same_generation, settle
-from opencrane.errors import DomainError, InvalidError
-from operations import audit_reading
+from opencrane.errors import DomainError
 from operations.audit_pages import AuditFilter
-from operations.views.bulk import BulkPage, bulk_bar, register_bulk
+from operations.views.bulk import BulkList, add_bulk_list
+from operations.views.objects import SyncedPage
 from tenants import cluster_rules as rules
 from tenants import selectors
 from tenants.api.cluster_tenants import PHASES, CreateClusterTenantSerializer, UpdateClusterTenantSerializer
@@ -32,7 +33,6 @@ from tenants.services.cluster_bulk import CLUSTER_TENANTS
 from tenants.services.cluster_kind import CLUSTER_TENANT
 
 NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="cluster tenants in the console")
-AUDIT_ROWS = 25
 PHASE_CHIPS = {
     "pending": ("info", "pending", "Pending"),
     "provisioning": ("info", "progress_activity", "Provisioning"),
@@ -65,11 +65,6 @@ FIELDS = (
 )
 
 
-def page_url(name: str, tab: str = "") -> str:
-    url = reverse("admin:cluster_tenant", args=[name])
-    return f"{url}?tab={tab}" if tab else url
-
-
 def amount(measure: str, value: Decimal | None) -> str:
     """A number as people read it: cores, GiB or a count."""
     if value is None:
@@ -89,117 +84,79 @@ def bars_of(capacity: Capacity) -> list[dict[str, Any]]:
     return [bar_of(measure) for measure in capacity.measures]
 
 
-def filter_bar(request: HttpRequest) -> FilterBar:
-    """Search and filters of the list, from the URL."""
-    return FilterBar(
-        request,
-        [
-            Filter("phase", "Phase", "choice", [(each, PHASE_CHIPS[each][2]) for each in PHASES]),
-            Filter("tier", "Isolation", "choice", list(TIERS.items())),
-        ],
-        "Search name, display name or domain",
-    )
-
-
-class ClusterTenantList(ConsolePage):
+class ClusterTenantList(BulkList):
     resource = "cluster-tenants"
     title = "Cluster tenants"
     template_name = "tenants/cluster_tenants.html"
-    http_method_names = ["get", "head"]
+    noun = "cluster tenant"
+    search = "Search name, display name or domain"
+    keyset = NEWEST
+    new_page = "admin:cluster_tenant_new"
+    bulk = CLUSTER_TENANTS
+    url_name = "cluster_tenants"
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        bar = filter_bar(request)
-        found = selectors.cluster_tenants_matching(bar.values())
-        page = listing(request, NEWEST, found)
-        known = capacities(page.rows)
-        names = [row.name for row in page.rows]
+    def filters(self) -> list[Filter]:
+        return [
+            Filter("phase", "Phase", "choice", [(each, PHASE_CHIPS[each][2]) for each in PHASES]),
+            Filter("tier", "Isolation", "choice", list(TIERS.items())),
+        ]
+
+    def found(self, filters: dict[str, str]) -> QuerySet[ClusterTenant]:
+        return selectors.cluster_tenants_matching(filters)
+
+    def rows(self, objects: list[Any]) -> list[dict[str, Any]]:
+        known = capacities(objects)
+        names = [row.name for row in objects]
         drifted = set(DriftFinding.objects.filter(kind="ClusterTenant", name__in=names).values_list("name", flat=True))
-        rows = [
+        return [
             {
-                "row": row,
                 "phase": PHASE_CHIPS[phase_of(row)],
-                "sync": shown_state(row, row.name in drifted),
+                "sync": row.shown_state(is_drifted=row.name in drifted),
                 "tier": TIERS[row.isolation_tier],
                 "bars": bars_of(known[row.name]),
                 "tenants": known[row.name].tenants,
             }
-            for row in page.rows
+            for row in objects
         ]
-        count = capped_count(found)
-        return self.render(
-            bulk_bar(CLUSTER_TENANTS, "admin:cluster_tenants_bulk", bar, count)
-            | {
-                "bar": bar,
-                "listing": page,
-                "rows": rows,
-                "count": count,
-                "is_filtered": bool(bar.active),
-                "leaving": list(Deprovisioning.objects.all()[:20]),
-                "is_empty": not rows and not bar.active and not request.GET.get("cursor"),
-                "api_url": request.build_absolute_uri("/api/v1"),
-            }
-        )
+
+    def extra(self) -> dict[str, Any]:
+        return super().extra() | {"leaving": list(Deprovisioning.objects.all()[:20])}
 
 
-class ClusterTenantsBulkPage(BulkPage):
-    resource = "cluster-tenants"
-    bulk = CLUSTER_TENANTS
-    list_url = "admin:cluster_tenants"
-
-    def filters(self, request: HttpRequest) -> FilterBar:
-        return filter_bar(request)
-
-    def names(self, filters: dict[str, str], limit: int) -> list[str]:
-        return selectors.cluster_tenant_names(filters, limit)
-
-
-def shown_state(row: ClusterTenant, is_drifted: bool) -> str:
-    """The one word of the sync chip."""
-    state = selectors.sync_state(row)
-    return "drifted" if is_drifted and state == "synced" else state
-
-
-class ClusterTenantPage(ConsolePage):
+class ClusterTenantPage(SyncedPage[ClusterTenant]):
     resource = "cluster-tenants"
     template_name = "tenants/cluster_tenant.html"
-    http_method_names = ["get", "head"]
+    noun = "cluster tenant"
+    url_name = "cluster_tenant"
+    list_page = "admin:cluster_tenants"
+    kind = CLUSTER_TENANT
+    header_template = "tenants/_cluster_tenant_header.html"
+    tab_templates = "tenants/cluster_tenant_"
+    tabs = {"overview": "Overview", "spec": "Spec", "audit": "Audit"}
 
-    def get(self, request: HttpRequest, name: str) -> HttpResponse:
-        row = selectors.cluster_tenant_named(name)
-        may_audit = may(request.user, "audit", READ)
-        tabs = {"overview": "Overview", "spec": "Spec"} | ({"audit": "Audit"} if may_audit else {})
-        tab = request.GET.get("tab", "")
-        tab = tab if tab in tabs else "overview"
-        is_drifted = DriftFinding.objects.filter(kind="ClusterTenant", name=name).exists()
-        capacity = capacities([row])[name]
-        values: dict[str, Any] = {
-            "title": row.display_name or name,
+    def find(self, name: str) -> ClusterTenant:
+        return selectors.cluster_tenant_named(name)
+
+    def header(self, row: ClusterTenant) -> dict[str, Any]:
+        return {
+            "title": row.display_name or row.name,
+            "generation": row.generation,
             "row": row,
-            "tab": tab,
-            "tabs": tabs,
             "phase": PHASE_CHIPS[phase_of(row)],
-            "sync": shown_state(row, is_drifted),
-            "tier": TIERS[row.isolation_tier],
+            "sync": self.state_of(row),
             "is_moving": row.in_flight or phase_of(row) in {"pending", "provisioning"},
-            "capacity": capacity,
-            "bars": bars_of(capacity),
-            "quota": row.resources.get("quota") or {},
-            "namespace": row.bound_namespace or namespace_of(name),
-            "referrers": selectors.tenants_in(name, cluster_tenants.SHOWN_REFERRERS),
-            "yaml": to_yaml(
-                {
-                    "apiVersion": "opencrane.io/v1alpha1",
-                    "kind": "ClusterTenant",
-                    "metadata": {"name": name},
-                    "spec": CLUSTER_TENANT.spec(row),
-                }
-            ),
+            "namespace": row.bound_namespace or namespace_of(row.name),
+            "referrers": selectors.tenants_in(row.name, cluster_tenants.SHOWN_REFERRERS),
+            "yaml": self.yaml(row),
         }
-        if tab == "audit":
-            wanted = AuditFilter(resource=f"ClusterTenant/{name}")
-            found = audit_reading.read_page(wanted, request, rows=AUDIT_ROWS)
-            values |= {"entries": found.entries, "listing": page_of(request, found.entries, found.next_cursor)}
-        return self.render(values)
+
+    def overview_tab(self, row: ClusterTenant) -> dict[str, Any]:
+        capacity = capacities([row])[row.name]
+        quota = row.resources.get("quota") or {}
+        return {"tier": TIERS[row.isolation_tier], "capacity": capacity, "bars": bars_of(capacity), "quota": quota}
+
+    def audited(self, row: ClusterTenant) -> AuditFilter:
+        return AuditFilter(resource=f"ClusterTenant/{row.name}")
 
 
 class NewClusterTenant(ConsolePage):
@@ -222,7 +179,7 @@ class NewClusterTenant(ConsolePage):
             settle(request, write, f"Cluster tenant {name} is saved; its place is being made.")
         except DomainError as exc:
             return self._form(form.refuse(exc, request), exc.http_status)
-        return HttpResponseRedirect(page_url(name))
+        return HttpResponseRedirect(ClusterTenantPage.url(name))
 
     def _form(self, form: ApiForm, status: int = 200) -> HttpResponse:
         values = {"form": form, "submit": "Create cluster tenant", "cancel_url": reverse("admin:cluster_tenants")}
@@ -256,10 +213,10 @@ class EditClusterTenant(ConsolePage):
             changed = {key for key in after if after[key] != before[key]}
             if not changed:
                 messages.info(request, "Nothing differs from what is there, so nothing was saved.")
-                return HttpResponseRedirect(page_url(name))
+                return HttpResponseRedirect(ClusterTenantPage.url(name))
             rows = differences({key: before[key] for key in changed}, {key: after[key] for key in changed})
             review = {"title": f"Save {name}?", "name": name, "raw": form.raw, "generation": seen, "rows": rows}
-            return self.render(review | {"back_url": page_url(name)}, template="console/review.html")
+            return self.render(review | {"back_url": ClusterTenantPage.url(name)}, template="console/review.html")
         try:
             write = cluster_tenants.update_cluster_tenant(
                 name=name, changes=changes, precondition=precondition, actor=self.actor
@@ -267,11 +224,11 @@ class EditClusterTenant(ConsolePage):
             settle(request, write, f"Cluster tenant {name} is saved; its place follows.")
         except DomainError as exc:
             return self._form(row, form.refuse(exc, request), seen, exc.http_status)
-        return HttpResponseRedirect(page_url(name))
+        return HttpResponseRedirect(ClusterTenantPage.url(name))
 
     def _form(self, row: ClusterTenant, form: ApiForm, generation: str, status: int = 200) -> HttpResponse:
         values = {"title": f"Edit {row.name}", "form": form, "submit": "Review changes", "generation": generation}
-        return self.render(values | {"cancel_url": page_url(row.name)}, status=status)
+        return self.render(values | {"cancel_url": ClusterTenantPage.url(row.name)}, status=status)
 
 
 def body_of(form: ApiForm) -> dict[str, Any]:
@@ -288,48 +245,35 @@ def filled(row: ClusterTenant) -> dict[str, Any]:
     return raw | {f"resources.quota.{key}": str(value) for key, value in shown["resources"]["quota"].items()}
 
 
-class ClusterTenantAction(ConsoleAction):
-    """Apply again, delete."""
-
+class ClusterTenantActions(ObjectActions):
     resource = "cluster-tenants"
+    page = ClusterTenantPage
 
-    def act(self, *, name: str, action: str) -> str:
-        match action:
-            case "sync":
-                write = cluster_tenants.resync_cluster_tenant(name=name, actor=self.actor)
-                settle(self.request, write, "Applied again; its place is looked at.")
-                return self.next_or(page_url(name))
-            case "delete":
-                return self._delete(name)
-        raise InvalidError("There is no such action.")
+    def do_sync(self, name: str) -> None:
+        write = cluster_tenants.resync_cluster_tenant(name=name, actor=self.actor)
+        settle(self.request, write, "Applied again; its place is looked at.")
 
-    def _delete(self, name: str) -> str:
-        if self.request.POST.get("confirm", "").strip() != name:
-            raise InvalidError(f"Nothing was deleted: the name typed was not {name}.")
-        purge = self.request.POST.get("purge") == "on"
+    def do_delete(self, name: str) -> str | None:
+        self.require_typed(name)
         write = cluster_tenants.delete_cluster_tenant(
             name=name,
-            purge=purge,
-            reason=self.request.POST.get("reason", "").strip()[:500],
+            purge=self.request.POST.get("purge") == "on",
+            reason=self.reason,
             precondition=same_generation(self.request),
             actor=self.actor,
         )
-        gone = settle(self.request, write, f"Cluster tenant {name} is deleted; what it had is being cleared away.")
-        return reverse("admin:cluster_tenants") if gone else page_url(name)
-
-    def back(self, *, name: str, action: str) -> str:
-        return self.next_or(page_url(name))
+        is_gone = settle(self.request, write, f"Cluster tenant {name} is deleted; what it had is being cleared away.")
+        return reverse("admin:cluster_tenants") if is_gone else None
 
 
 def register() -> None:
     """Called by `tenants.admin`."""
     site: Any = admin.site
-    site.add_page("cluster-tenants/", ClusterTenantList.as_view(), "cluster_tenants")
-    register_bulk(site, "cluster-tenants-bulk/", ClusterTenantsBulkPage, "cluster_tenants_bulk")
+    add_bulk_list(site, "cluster-tenants", ClusterTenantList)
     site.add_page("new-cluster-tenant/", NewClusterTenant.as_view(), "cluster_tenant_new")
     site.add_page("cluster-tenants/<str:name>/", ClusterTenantPage.as_view(), "cluster_tenant")
     site.add_page("cluster-tenants/<str:name>/edit/", EditClusterTenant.as_view(), "cluster_tenant_edit")
-    site.add_page("cluster-tenants/<str:name>/do/<str:action>/", ClusterTenantAction.as_view(), "cluster_tenant_do")
+    site.add_page("cluster-tenants/<str:name>/do/<str:action>/", ClusterTenantActions.as_view(), "cluster_tenant_do")
     site.add_object_page("ClusterTenant", "admin:cluster_tenant")
     site.add_navigation(
         "Fleet", "Cluster tenants", "domain", "admin:cluster_tenants", resource="cluster-tenants", position=25

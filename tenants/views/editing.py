@@ -19,6 +19,7 @@ from tenants.errors import RetainedDataError
 from tenants.models import Tenant
 from tenants.services import datasets, lifecycle
 from tenants.services.kind import TENANT
+from tenants.views.detail import TenantPage
 from tenants.views.forms import TenantForm
 
 _SCOPES = (
@@ -26,11 +27,6 @@ _SCOPES = (
     ("project", "Project data sets", "What the projects this person works on may read."),
     ("personal", "Personal data sets", "What only this person may read."),
 )
-
-
-def tenant_url(name: str, tab: str = "") -> str:
-    url = reverse("admin:tenant", args=[name])
-    return f"{url}?tab={tab}" if tab else url
 
 
 class NewTenant(ConsolePage):
@@ -54,7 +50,7 @@ class NewTenant(ConsolePage):
         except DomainError as exc:
             offers = exc.code == RetainedDataError.code and self._may_adopt
             return self._form(noted(form, exc, request), status=exc.http_status, offers_data=offers)
-        return HttpResponseRedirect(tenant_url(name))
+        return HttpResponseRedirect(TenantPage.url(name))
 
     @property
     def _may_adopt(self) -> bool:
@@ -88,7 +84,7 @@ class EditTenant(ConsolePage):
             return self._form(tenant, form, seen, status=400)
         if not changes:
             messages.info(request, "Nothing differs from what is there, so nothing was saved.")
-            return HttpResponseRedirect(tenant_url(name, "spec"))
+            return HttpResponseRedirect(TenantPage.url(name, tab="spec"))
         if request.POST.get("step") != "save":
             return self._review(tenant, form, changes, seen)
         try:
@@ -96,7 +92,7 @@ class EditTenant(ConsolePage):
             settle(request, write, f"The cluster has the changed spec of {name}.")
         except DomainError as exc:
             return self._form(tenant, noted(form, exc, request), seen, status=exc.http_status)
-        return HttpResponseRedirect(tenant_url(name))
+        return HttpResponseRedirect(TenantPage.url(name))
 
     def _form(self, tenant: Tenant, form: TenantForm, seen: str, status: int = 200) -> HttpResponse:
         return self.render(
@@ -106,7 +102,7 @@ class EditTenant(ConsolePage):
                 "form": form,
                 "sections": form.sections(),
                 "generation": seen,
-                "cancel_url": tenant_url(tenant.name),
+                "cancel_url": TenantPage.url(tenant.name),
             },
             status=status,
         )
@@ -148,7 +144,7 @@ class EditDatasets(ConsolePage):
             errors = {"body": [f"{sentence(exc)} (request {request_id(request)})"]}
             return self._form(name, raw, errors, status=exc.http_status)
         messages.success(request, f"The data sets of {name} are saved.")
-        return HttpResponseRedirect(tenant_url(name))
+        return HttpResponseRedirect(TenantPage.url(name))
 
     def _form(self, name: str, raw: dict[str, str], errors: dict[str, list[str]], status: int = 200) -> HttpResponse:
         fields = [
@@ -160,7 +156,7 @@ class EditDatasets(ConsolePage):
                 "title": f"Data sets of {name}",
                 "fields": fields,
                 "problems": errors.get("body", []),
-                "cancel_url": tenant_url(name),
+                "cancel_url": TenantPage.url(name),
             },
             status=status,
         )

@@ -3,13 +3,13 @@
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.db.models import QuerySet
 
-from opencrane.console.listing import Filter, FilterBar, capped_count, distinct_values, listing, url_with
-from opencrane.console.pages import ConsolePage
-from operations.views.bulk import BulkPage, bulk_bar, register_bulk
+from opencrane.api.keyset import Keyset
+from opencrane.console.listing import Filter, distinct_values, url_with
+from operations.views.bulk import BulkList, add_bulk_list
 from tenants import selectors
-from tenants.models import Phase
+from tenants.models import Phase, Tenant
 from tenants.services.bulk import TENANTS
 
 SYNC_LABELS = [
@@ -21,71 +21,50 @@ SYNC_LABELS = [
 ]
 
 
-def filter_bar(request: HttpRequest, *, with_teams: bool = True) -> FilterBar:
-    """Search and filters of the list, from the URL."""
-    teams = distinct_values("tenants_tenant", "team") if with_teams else []
-    return FilterBar(
-        request,
-        [
+class TenantList(BulkList):
+    resource = "tenants"
+    title = "Tenants"
+    template_name = "tenants/list.html"
+    noun = "tenant"
+    search = "Search name, display name or e-mail"
+    keyset = selectors.NEWEST_FIRST
+    new_page = "admin:tenant_new"
+    bulk = TENANTS
+    url_name = "tenants"
+
+    def filters(self) -> list[Filter]:
+        teams = distinct_values("tenants_tenant", "team")
+        return [
             Filter("phase", "Health", "choice", [(phase, phase) for phase in Phase.values]),
             Filter("sync", "Sync", "choice", SYNC_LABELS),
             Filter("team", "Team", "text", [(team, team) for team in teams], placeholder="Exact name"),
             Filter("policyRef", "Policy", "hidden"),
             Filter("clusterTenantRef", "Cluster tenant", "hidden"),
-        ],
-        search_label="Search name, display name or e-mail",
-    )
+        ]
 
+    def found(self, filters: dict[str, str]) -> QuerySet[Tenant]:
+        return selectors.tenants_listed(filters)
 
-class TenantList(ConsolePage):
-    resource = "tenants"
-    title = "Tenants"
-    template_name = "tenants/list.html"
-    http_method_names = ["get", "head"]
+    def order(self) -> Keyset:
+        return selectors.BY_NAME if self.is_by_name else self.keyset
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        bar = filter_bar(request)
-        by_name = request.GET.get("sort") == "name"
-        found = selectors.tenants_listed(bar.values())
-        if by_name:
-            page = listing(request, selectors.BY_NAME, found)
-        else:
-            page = listing(request, selectors.NEWEST_FIRST, found)
-        rows = [{"tenant": row, "state": selectors.shown_state(row, is_drifted=row.is_drifted)} for row in page.rows]
-        is_filtered = bool(bar.active)
-        count = capped_count(selectors.tenants_matching(bar.values()))
-        return self.render(
-            bulk_bar(TENANTS, "admin:tenants_bulk", bar, count)
-            | {
-                "bar": bar,
-                "listing": page,
-                "rows": rows,
-                "count": count,
-                "is_filtered": is_filtered,
-                "is_empty": not rows and not is_filtered and not request.GET.get("cursor"),
-                "by_name": by_name,
-                "sort_newest_url": url_with(request, sort=None),
-                "sort_name_url": url_with(request, sort="name"),
-                "api_url": request.build_absolute_uri("/api/v1"),
-            }
-        )
+    def rows(self, objects: list[Any]) -> list[dict[str, Any]]:
+        return [{"state": tenant.shown_state(is_drifted=tenant.is_drifted)} for tenant in objects]
 
+    def extra(self) -> dict[str, Any]:
+        return super().extra() | {
+            "by_name": self.is_by_name,
+            "sort_newest_url": url_with(self.request, sort=None),
+            "sort_name_url": url_with(self.request, sort="name"),
+        }
 
-class TenantsBulkPage(BulkPage):
-    resource = "tenants"
-    bulk = TENANTS
-    list_url = "admin:tenants"
-
-    def filters(self, request: HttpRequest) -> FilterBar:
-        return filter_bar(request, with_teams=False)
-
-    def names(self, filters: dict[str, str], limit: int) -> list[str]:
-        return selectors.names_matching(filters, limit)
+    @property
+    def is_by_name(self) -> bool:
+        return self.request.GET.get("sort") == "name"
 
 
 def register() -> None:
     """Called by `tenants.admin`."""
     site: Any = admin.site
-    site.add_page("tenants/", TenantList.as_view(), "tenants")
-    register_bulk(site, "tenants-bulk/", TenantsBulkPage, "tenants_bulk")
+    add_bulk_list(site, "tenants", TenantList)
     site.add_navigation("Fleet", "Tenants", "groups", "admin:tenants", resource="tenants", position=20)

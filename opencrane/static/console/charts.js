@@ -1,17 +1,35 @@
-// Draws every <canvas data-chart>, with the Chart.js that the skin brings; colours are those of the theme.
+// Draws every <canvas data-chart>, with the Chart.js that the skin brings. What `data-chart` holds is written down in
+// opencrane/console/charts.py. Colours are those of the theme, and follow it when it changes.
 (function () {
   "use strict";
 
-  const charts = [];
-
-  function colour(name) {
-    return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  function number(digits, after) {
+    return function (value) { return value.toLocaleString("en-US", digits) + after; };
   }
 
-  function tones() {
+  const oneDigit = { maximumFractionDigits: 1 };
+  const units = {
+    // Of small sums as many places as it takes to see them.
+    usd: function (value) {
+      const places = value !== 0 && Math.abs(value) < 0.01 ? { maximumSignificantDigits: 2 } : {};
+      return value.toLocaleString("en-US", Object.assign({ style: "currency", currency: "USD" }, places));
+    },
+    percent: number(oneDigit, " %"),
+    bytes: number(oneDigit, " GiB"),
+    seconds: number(oneDigit, " s"),
+    count: number({}, "")
+  };
+
+  // Bytes are drawn in GiB, so that the axis has round numbers.
+  const scales = { bytes: 1 / 1073741824 };
+
+  function theme() {
+    const style = getComputedStyle(document.documentElement);
+    const colour = function (name) { return style.getPropertyValue(name).trim(); };
     return {
-      day: colour("--color-primary-400"),
-      sum: colour("--color-primary-600"),
+      main: colour("--oc-chart-main"),
+      second: colour("--oc-chart-second"),
+      third: colour("--oc-chart-third"),
       limit: colour("--oc-bad"),
       text: colour("--oc-subtle"),
       grid: colour("--oc-border")
@@ -19,57 +37,67 @@
   }
 
   function dress(chart) {
-    const tone = tones();
+    const tones = theme();
     chart.data.datasets.forEach(function (dataset) {
-      const own = tone[dataset.tone] || tone.day;
-      dataset.borderColor = own;
-      dataset.backgroundColor = own;
+      dataset.borderColor = dataset.backgroundColor = tones[dataset.tone];
     });
-    if (!chart.options) { return; }
-    ["x", "y"].forEach(function (axis) {
-      chart.options.scales[axis].ticks.color = tone.text;
-      chart.options.scales[axis].grid.color = axis === "x" ? "transparent" : tone.grid;
-    });
-    chart.options.plugins.legend.labels.color = tone.text;
+    chart.options.scales.x.ticks.color = chart.options.scales.y.ticks.color = tones.text;
+    chart.options.scales.y.grid.color = tones.grid;
+    chart.options.plugins.legend.labels.color = tones.text;
     chart.update();
+  }
+
+  function dataset(series, scale) {
+    const known = series.values.filter(function (value) { return value !== null; });
+    const isLimit = series.tone === "limit";
+    return {
+      type: series.kind,
+      label: series.label,
+      tone: series.tone,
+      data: series.values.map(function (value) { return value === null ? null : value * scale; }),
+      // Lines lie above bars. A line of one point would not be seen without it.
+      order: series.kind === "line" ? 0 : 1,
+      pointStyle: series.kind === "line" ? "line" : "rect",
+      pointRadius: known.length > 1 || isLimit ? 0 : 3,
+      pointHitRadius: 8,
+      borderWidth: series.kind === "bar" ? 0 : isLimit ? 1.5 : 2,
+      borderDash: isLimit ? [6, 4] : [],
+      spanGaps: true,
+      maxBarThickness: 48
+    };
   }
 
   function draw(canvas) {
     const data = JSON.parse(canvas.dataset.chart);
-    data.datasets.forEach(function (dataset) {
-      if (dataset.type === "line") {
-        dataset.pointRadius = 0;
-        dataset.pointHitRadius = 8;
-        dataset.borderWidth = dataset.tone === "limit" ? 1.5 : 2;
-        dataset.borderDash = dataset.tone === "limit" ? [6, 4] : [];
-      }
-    });
-    dress({ data: data });
-    const dollars = function (value) {
-      return value.toLocaleString("en-US", { style: "currency", currency: "USD" });
-    };
+    const read = units[data.unit];
+    const scale = scales[data.unit] || 1;
     const chart = new window.Chart(canvas.getContext("2d"), {
-      data: data,
+      type: "line",
+      data: { labels: data.labels, datasets: data.series.map(function (each) { return dataset(each, scale); }) },
       options: {
         animation: false,
         maintainAspectRatio: false,
         interaction: { mode: "index", intersect: false },
         scales: {
-          x: { grid: {}, ticks: { maxRotation: 0, autoSkipPadding: 12 } },
-          y: { beginAtZero: true, grid: {}, ticks: { callback: dollars, maxTicksLimit: 6 } }
+          x: { grid: { display: false }, ticks: { maxRotation: 0, autoSkipPadding: 16 } },
+          y: {
+            beginAtZero: true,
+            suggestedMax: data.unit === "percent" ? 100 : undefined,
+            ticks: { callback: read, maxTicksLimit: 6, precision: data.unit === "count" ? 0 : undefined }
+          }
         },
         plugins: {
-          legend: { position: "bottom", labels: { boxWidth: 12 } },
-          tooltip: { callbacks: { label: function (item) { return item.dataset.label + ": " + dollars(item.parsed.y); } } }
+          legend: { display: data.series.length > 1, position: "bottom", labels: { boxWidth: 24, usePointStyle: true } },
+          tooltip: { callbacks: { label: function (item) { return item.dataset.label + ": " + read(item.parsed.y); } } }
         }
       }
     });
-    charts.push(chart);
     dress(chart);
+    return chart;
   }
 
   document.addEventListener("DOMContentLoaded", function () {
-    document.querySelectorAll("canvas[data-chart]").forEach(draw);
+    const charts = Array.from(document.querySelectorAll("canvas[data-chart]"), draw);
     new MutationObserver(function () { charts.forEach(dress); })
       .observe(document.documentElement, { attributes: true, attributeFilter: ["class"] });
   });

@@ -125,6 +125,12 @@
     document.querySelectorAll("[data-must-be]").forEach(function (input) {
       input.form.querySelector("[type=submit]").disabled = input.value.trim() !== input.dataset.mustBe;
     });
+    // Of tabs in a row that is too narrow for all, the present one is in sight.
+    document.querySelectorAll(".oc-tab[aria-current]").forEach(function (tab) {
+      const row = tab.parentElement;
+      const left = tab.getBoundingClientRect().left - row.getBoundingClientRect().left + row.scrollLeft;
+      row.scrollLeft = left - (row.clientWidth - tab.offsetWidth) / 2;
+    });
     const broken = document.querySelector("[aria-invalid=true]");
     if (broken) { broken.focus(); }
   });

@@ -14,6 +14,8 @@ from skills.scanning.material import File, Material
 NAME_MAX, DESCRIPTION_MAX, FRONT_MATTER_MAX, MAX_DEPTH = 64, 1024, 64 * 1024, 20
 KNOWN = {"name", "description", "license", "allowed-tools", "metadata", "compatibility", "version"}
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+# What may be repeated: no key or password is made of small letters alone.
+_WORD = re.compile(r"[a-z][a-z_-]{0,30}")
 _FRONT = re.compile(r"\A\ufeff?---[ \t]*\r?\n(?P<yaml>.*?)^(---|\.\.\.)[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 _OPENS = re.compile(r"\A\ufeff?---[ \t]*\r?\n")
 _EXECUTABLES = (
@@ -108,7 +110,9 @@ class StructureScanner:
             return [self._finding("front-matter-alias", "high", message, file.path, 1)]
         except yaml.MarkedYAMLError as exc:
             line = 2 + (exc.problem_mark.line if exc.problem_mark else 0)
-            message = f"Its front matter is no YAML: {exc.problem or 'it cannot be read'}."
+            # The parser quotes what it stumbles over, which may be anything.
+            problem = re.sub(r"'.*'", "…", exc.problem or "it cannot be read")
+            message = f"Its front matter is no YAML: {problem}."
             return [self._finding("front-matter", "high", message, file.path, line)]
         except (yaml.YAMLError, RecursionError, ValueError) as exc:
             message = f"Its front matter is no YAML ({type(exc).__name__})."
@@ -146,7 +150,8 @@ class StructureScanner:
             add("all-tools", "medium", "`allowed-tools` asks for every tool there is.", "allowed-tools")
         for key in value:
             if not isinstance(key, str) or key not in KNOWN:
-                add("front-matter-unknown", "info", f"`{str(key)[:60]}` means nothing to agents.", str(key))
+                named = f"`{key}`" if isinstance(key, str) and _WORD.fullmatch(key) else "One of its names"
+                add("front-matter-unknown", "info", f"{named} means nothing to agents.", str(key))
         return found
 
     def _finding(self, rule: str, severity: str, message: str, path: str = "", line: int | None = None) -> Finding:
