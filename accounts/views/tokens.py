@@ -55,7 +55,7 @@ class TokenList(ListPage):
             rows.append({"state": STATES[state], "ends_soon": ends_soon})
         return rows
 
-    def extra(self) -> dict[str, Any]:
+    def more(self) -> dict[str, Any]:
         return {"sees_all": self.request.user.is_superuser or getattr(self.request.user, "role", "") == Role.ADMIN}
 
 

@@ -1,6 +1,7 @@
 """The rollout board; promoting, rolling back and defining, each after a look at what it changes."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
@@ -10,20 +11,18 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from rest_framework import serializers
 
 from awareness import selectors
 from awareness.api.serializers import DefineRolloutSerializer
 from awareness.rollout import DEFAULT_WAVES, Rollout
 from awareness.services import rollouts
-from opencrane.api.serializers import flatten_errors
 from opencrane.console.access import READ, may
+from opencrane.console.forms import ApiForm, FormField, Section
 from opencrane.console.pages import ConsolePage
 from opencrane.console.values import differences
 from opencrane.errors import InvalidError, PreconditionFailedError
 from operations import audit_reading
 from operations.audit_pages import AuditFilter
-from tenants.views.forms import FormField
 
 NAMES_SHOWN = 50
 AUDIT_SHOWN = 8
@@ -34,18 +33,47 @@ PLACE_LABELS = {
     "silent": ("Silent", "bad"),
     "unreported": ("Version not said", "info"),
 }
-FIELDS = (
-    FormField("targetVersion", "Target version", help="A semantic version, such as 1.4.0.", is_required=True),
-    FormField("stableVersion", "Stable version", help="What waves run that are not promoted. Blank: the pinned one."),
-    FormField("waves", "Waves", "lines", "One per line, in the order they are promoted."),
-    FormField(
-        "shadowMode",
-        "Shadow mode",
-        "select",
-        "In shadow mode promoted waves stay on the stable version and run the target beside it.",
-        options=(("", "Off"), ("yes", "On")),
-    ),
-)
+
+
+class RolloutForm(ApiForm):
+    sections = (
+        Section(
+            "",
+            (
+                FormField(
+                    "targetVersion", "Target version", help="A semantic version, such as 1.4.0.", is_required=True
+                ),
+                FormField(
+                    "stableVersion",
+                    "Stable version",
+                    help="What waves run that are not promoted. Blank: the pinned one.",
+                ),
+                FormField("waves", "Waves", "lines", "One per line, in the order they are promoted."),
+                FormField(
+                    "shadowMode",
+                    "Shadow mode",
+                    "select",
+                    "In shadow mode promoted waves stay on the stable version and run the target beside it.",
+                    options=(("", "Off"), ("yes", "On")),
+                ),
+            ),
+        ),
+    )
+
+    @classmethod
+    def of(cls, state: Rollout) -> "RolloutForm":
+        return cls(
+            {
+                "targetVersion": state.target_version if state.is_defined else "",
+                "stableVersion": state.stable_version,
+                "waves": "\n".join(state.waves),
+                "shadowMode": "yes" if state.shadow_mode else "",
+            }
+        )
+
+    def body(self, touched: Collection[str] | None = None) -> dict[str, Any]:
+        """All of it: what is blank goes back to the default."""
+        return super().body(self.raw) | {"shadowMode": self.raw["shadowMode"] == "yes"}
 
 
 class Board(ConsolePage):
@@ -146,41 +174,25 @@ class DefineRollout(ConsolePage):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         now = selectors.current_rollout()
-        raw = {
-            "targetVersion": now.target_version if now.is_defined else "",
-            "stableVersion": now.stable_version,
-            "waves": "\n".join(now.waves),
-            "shadowMode": "yes" if now.shadow_mode else "",
-        }
-        return self._form(raw, {}, fingerprint(now))
+        return self._form(RolloutForm.of(now), fingerprint(now))
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        raw = {field.name: request.POST.get(field.name, "").replace("\r\n", "\n").strip() for field in FIELDS}
+        form = RolloutForm.posted(request)
         seen = request.POST.get("seen", "")
         if request.POST.get("step") == "edit":
-            return self._form(raw, {}, seen)
+            return self._form(form, seen)
         now = selectors.current_rollout()
         require_unchanged(request, now)
-        waves = [line.strip() for line in raw["waves"].split("\n") if line.strip()]
-        data = {
-            "targetVersion": raw["targetVersion"],
-            "stableVersion": raw["stableVersion"] or None,
-            "waves": waves or None,
-            "shadowMode": raw["shadowMode"] == "yes",
-        }
-        serializer: Any = DefineRolloutSerializer(data=data)
-        try:
-            serializer.is_valid(raise_exception=True)
-        except serializers.ValidationError as exc:
-            return self._form(raw, flatten_errors(exc.detail), seen, status=400)
-        values = dict(serializer.validated_data)
+        values = form.checked(DefineRolloutSerializer, form.body())
+        if values is None:
+            return self._form(form, seen, status=400)
         if request.POST.get("step") != "save":
-            return self._review(now, values, raw, seen)
+            return self._review(now, values, form, seen)
         rollouts.define_rollout(values=values, actor=self.actor)
         messages.success(request, f"The rollout of {values['target_version']} is defined; no wave is promoted yet.")
         return HttpResponseRedirect(reverse("admin:rollout"))
 
-    def _review(self, now: Rollout, values: dict[str, Any], raw: dict[str, str], seen: str) -> HttpResponse:
+    def _review(self, now: Rollout, values: dict[str, Any], form: RolloutForm, seen: str) -> HttpResponse:
         then = replace(
             now,
             target_version=values["target_version"],
@@ -195,25 +207,19 @@ class DefineRollout(ConsolePage):
         return self.render(
             {
                 "title": "Define this rollout?",
-                "raw": raw,
+                "raw": form.raw,
                 "seen": seen,
                 "rows": differences({name: before[name] for name in names}, {name: after[name] for name in names}),
                 "changes": selectors.version_changes(now, then),
                 "target": then.target_version,
+                "back_url": reverse("admin:rollout"),
             },
             template="awareness/define_review.html",
         )
 
-    def _form(self, raw: dict[str, str], errors: dict[str, list[str]], seen: str, status: int = 200) -> HttpResponse:
-        by_field: dict[str, list[str]] = {}
-        for path, reasons in errors.items():
-            by_field.setdefault(path.partition(".")[0], []).extend(reasons)
-        inputs = [
-            {"field": field, "value": raw.get(field.name, ""), "errors": by_field.pop(field.name, [])}
-            for field in FIELDS
-        ]
-        problems = [reason for reasons in by_field.values() for reason in reasons]
-        return self.render({"inputs": inputs, "problems": problems, "seen": seen}, status=status)
+    def _form(self, form: RolloutForm, seen: str, status: int = 200) -> HttpResponse:
+        values = {"form": form, "submit": "Review changes", "cancel_url": reverse("admin:rollout"), "seen": seen}
+        return self.render(values, status=status)
 
 
 def fingerprint(state: Rollout) -> str:

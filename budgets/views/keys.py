@@ -50,7 +50,7 @@ class KeyList(ListPage):
     def rows(self, objects: list[Any]) -> list[dict[str, Any]]:
         return [{"state": STATES[key.state]} for key in objects]
 
-    def extra(self) -> dict[str, Any]:
+    def more(self) -> dict[str, Any]:
         return {"litellm": litellm.is_configured()}
 
 

@@ -1,6 +1,5 @@
 """MCP servers: the list, one server with grants, credentials, tools and probes, and the actions."""
 
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -18,12 +17,12 @@ from mcpservers.services import probes, servers
 from mcpservers.services.bulk import MCP_SERVERS
 from mcpservers.views.forms import ServerForm
 from opencrane.api.serializers import flatten_errors
+from opencrane.console.editing import EditPage, NewPage, Precondition
 from opencrane.console.listing import Filter, listing
 from opencrane.console.objects import ByName, ObjectActions
-from opencrane.console.pages import ConsolePage, request_id, sentence
-from opencrane.console.values import differences, pretty_json
+from opencrane.console.values import pretty_json
 from opencrane.console.writes import same_generation
-from opencrane.errors import DomainError, InvalidError
+from opencrane.errors import InvalidError
 from operations.audit_pages import AuditFilter
 from operations.views.bulk import BulkList, add_bulk_list
 from policies.views.grants import EditGrants, GrantedPage
@@ -144,93 +143,41 @@ class ServerPage(GrantedPage[McpServer]):
         return AuditFilter(resource=f"McpServer/{server.name}")
 
 
-class NewServer(ConsolePage):
+class NewServer(NewPage):
     resource = "mcp-servers"
     title = "New MCP server"
-    template_name = "mcpservers/server_form.html"
+    form = ServerForm
+    submit = "Create MCP server"
+    list_page = "admin:mcp_servers"
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        return self._form(ServerForm.blank())
+    def blank(self) -> ServerForm:
+        return ServerForm({"transport": "streamable-http", "status": "draft", "scope": "org"}, is_new=True)
 
-    def post(self, request: HttpRequest) -> HttpResponse:
-        form = ServerForm.posted(request.POST)
-        values = form.created()
-        if values is None:
-            return self._form(form, status=400)
-        try:
-            server_id = servers.create_server(values=values, actor=self.actor)
-        except DomainError as exc:
-            return self._form(noted(form, exc, request), status=exc.http_status)
-        messages.success(request, f"MCP server {values['name']} is saved. Nobody may call it before it is granted.")
-        return HttpResponseRedirect(ServerPage.url(server_id, tab="grants"))
-
-    def _form(self, form: ServerForm, status: int = 200) -> HttpResponse:
-        values = {"form": form, "sections": form.sections(), "cancel_url": reverse("admin:mcp_servers")}
-        return self.render(values, status=status)
+    def create(self, values: dict[str, Any]) -> str:
+        server_id = servers.create_server(values=values, actor=self.actor)
+        name = values["name"]
+        messages.success(self.request, f"MCP server {name} is saved. Nobody may call it before it is granted.")
+        return ServerPage.url(server_id, tab="grants")
 
 
-class EditServer(ConsolePage):
-    """Steps by POST: `review` shows the difference, `edit` goes back to the form, `save` writes."""
-
+class EditServer(EditPage[McpServer]):
     resource = "mcp-servers"
-    template_name = "mcpservers/server_form.html"
+    page = ServerPage
+    form = ServerForm
+    review_template = "mcpservers/server_review.html"
 
-    def get(self, request: HttpRequest, server_id: UUID) -> HttpResponse:
-        server = selectors.server_by_id(server_id)
-        return self._form(server, ServerForm.of(server), str(server.generation))
+    def save(self, server: McpServer, changes: dict[str, Any], precondition: Precondition) -> None:
+        servers.update_server(server_id=server.pk, changes=changes, precondition=precondition, actor=self.actor)
+        messages.success(self.request, f"MCP server {changes.get('name', server.name)} is saved.")
 
-    def post(self, request: HttpRequest, server_id: UUID) -> HttpResponse:
-        server = selectors.server_by_id(server_id)
-        form = ServerForm.posted(request.POST)
-        seen = request.POST.get("generation", "")
-        if request.POST.get("step") == "edit":
-            return self._form(server, form, seen)
-        precondition = same_generation(request)
-        precondition(server.generation)
-        changes = form.changes(server)
-        if changes is None:
-            return self._form(server, form, seen, status=400)
-        if not changes:
-            messages.info(request, "Nothing differs from what is there, so nothing was saved.")
-            return HttpResponseRedirect(ServerPage.url(server_id))
-        if request.POST.get("step") != "save":
-            before = {name: getattr(server, name) for name in changes}
-            return self.render(
-                {
-                    "title": f"Save {server.name}?",
-                    "server": server,
-                    "raw": form.raw,
-                    "generation": seen,
-                    "rows": differences(before, changes),
-                    "count": len(changes),
-                    "is_moved": bool({"endpoint", "transport"} & set(changes)),
-                },
-                template="mcpservers/server_review.html",
-            )
-        try:
-            servers.update_server(server_id=server_id, changes=changes, precondition=precondition, actor=self.actor)
-        except DomainError as exc:
-            return self._form(server, noted(form, exc, request), seen, status=exc.http_status)
-        messages.success(request, f"MCP server {changes.get('name', server.name)} is saved.")
-        return HttpResponseRedirect(ServerPage.url(server_id))
-
-    def _form(self, server: McpServer, form: ServerForm, seen: str, status: int = 200) -> HttpResponse:
-        return self.render(
-            {
-                "title": f"Edit {server.name}",
-                "form": form,
-                "sections": form.sections(),
-                "generation": seen,
-                "cancel_url": ServerPage.url(server.pk),
-            },
-            status=status,
-        )
+    def consequences(self, server: McpServer, changes: dict[str, Any]) -> dict[str, Any]:
+        return {"is_moved": bool({"endpoint", "transport"} & set(changes))}
 
 
 class EditServerGrants(EditGrants[McpServer], ServerPage):
     serializer = UpdateMcpServerSerializer
 
-    def save(self, server: McpServer, changes: dict[str, Any], precondition: Callable[[int], None]) -> None:
+    def save(self, server: McpServer, changes: dict[str, Any], precondition: Precondition) -> None:
         servers.update_server(server_id=server.pk, changes=changes, precondition=precondition, actor=self.actor)
 
 
@@ -285,17 +232,6 @@ class ServerByName(ByName):
 
     def find(self, name: str) -> McpServer | None:
         return reading.server_named(name)
-
-
-def noted(form: ServerForm, error: DomainError, request: HttpRequest) -> ServerForm:
-    """The form with a service's refusal at the field it is about, or above all fields."""
-    if error.code.endswith("_EXISTS"):
-        form.note({"name": [sentence(error)]})
-    elif error.fields:
-        form.note(error.fields)
-    else:
-        form.note({"body": [f"{sentence(error)} (request {request_id(request)})"]})
-    return form
 
 
 def register() -> None:

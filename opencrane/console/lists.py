@@ -39,7 +39,7 @@ class ListPage(ABC, ConsolePage):
         """What the table shows of each object, beside the object itself."""
         return [{} for _ in objects]
 
-    def extra(self) -> dict[str, Any]:
+    def more(self) -> dict[str, Any]:
         """What else the template needs; `self.bar` and `self.count` are known by then."""
         return {}
 
@@ -71,4 +71,4 @@ class ListPage(ABC, ConsolePage):
             "is_empty": not rows and not is_filtered and not request.GET.get("cursor"),
             "api_url": request.build_absolute_uri("/api/v1"),
         }
-        return self.render(values | self.extra())
+        return self.render(values | self.more())

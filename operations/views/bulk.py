@@ -29,7 +29,7 @@ class BulkList(ListPage):
     def page(self, found: QuerySet[Any, Any]) -> Listing[Any]:
         return super().page(found.annotate(bulk_name=self.bulk.name))
 
-    def extra(self) -> dict[str, Any]:
+    def more(self) -> dict[str, Any]:
         return {
             "bulk": self.bulk,
             "bulk_url": reverse(f"admin:{self.url_name}_bulk"),

@@ -6,7 +6,7 @@ from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from opencrane.console.forms import ApiForm, FormField
+from opencrane.console.forms import ApiForm, FormField, Section
 from opencrane.console.pages import ConsolePage
 from opencrane.console.values import pretty_json
 from opencrane.errors import DomainError, TimedOutError, UpstreamError
@@ -28,6 +28,12 @@ FIELDS = (
     ),
     FormField("solverConfig", "Solver config", "object", "For other providers, JSON or YAML, as cert-manager has it."),
 )  # fmt: skip
+
+
+class DnsForm(ApiForm):
+    sections = (Section("", FIELDS),)
+
+
 CONDITIONS = {
     "True": ("ok", "check_circle"),
     "False": ("bad", "error"),
@@ -43,7 +49,7 @@ class DnsPage(ConsolePage):
         return self._page(None)
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        form = ApiForm.posted(FIELDS, request)
+        form = DnsForm.posted(request)
         values = form.checked(PlatformDnsBodySerializer, form.body())
         if values is None:
             return self._page(form, 400)
@@ -73,7 +79,7 @@ class DnsPage(ConsolePage):
                 each["chip"] = (tone, icon, f"{each['type']}: {each['status']}")
         return self.render(
             {
-                "form": form or ApiForm(FIELDS, filled(issuer)),
+                "form": form or DnsForm(filled(issuer)),
                 "submit": "Save and apply",
                 "issuer": issuer,
                 "problem": problem,

@@ -172,15 +172,15 @@ def test_a_spec_reads_the_same_as_a_form_and_as_yaml() -> None:
         "egressRules": [{"cidr": "10.0.0.0/8", "ports": [443, 8443], "protocol": "UDP"}],
         "mcpServers": {"deny": ["web"]},
     }
-    form = PolicyForm.of(spec, is_new=False)
-    assert form.checked() == spec
+    form = PolicyForm(raw_of(spec))
+    assert form.wanted() == spec
     as_yaml = form.switched()
     assert as_yaml.as_yaml
-    assert as_yaml.checked() == spec
+    assert as_yaml.wanted() == spec
     assert {name: as_yaml.switched().raw[name] for name in raw_of(spec)} == raw_of(spec)
     empties: list[dict[str, Any]] = [{}, {"tenantSelector": {}}]
     for empty in empties:
-        wanted = PolicyForm.of(empty, is_new=False).checked()
+        wanted = PolicyForm(raw_of(empty)).wanted()
         assert wanted is not None
         assert {name: value for name, value in wanted.items() if value is not None} == empty
 

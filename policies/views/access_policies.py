@@ -4,15 +4,13 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
+from opencrane.console.editing import EditPage, NewPage, Precondition
 from opencrane.console.listing import Filter, capped_count, listing
 from opencrane.console.objects import ObjectActions
-from opencrane.console.pages import ConsolePage, request_id, sentence
-from opencrane.console.values import differences
 from opencrane.console.writes import same_generation, settle
-from opencrane.errors import DomainError
 from operations.audit_pages import AuditFilter
 from operations.views.bulk import BulkList, add_bulk_list
 from operations.views.objects import SyncedPage
@@ -21,7 +19,7 @@ from policies.models import AccessPolicy
 from policies.services import access_policies, policy_sync
 from policies.services.bulk import ACCESS_POLICIES
 from policies.services.kind import ACCESS_POLICY
-from policies.views.forms import PolicyForm, rule_text
+from policies.views.forms import PolicyForm, raw_of, rule_text
 from policies.views.tabs import TabSearch
 
 SYNC_LABELS = [
@@ -120,112 +118,66 @@ def whom(policy: AccessPolicy) -> str:
     return " and ".join(parts) or "everybody"
 
 
-class NewPolicy(ConsolePage):
-    """Steps by POST: `switch` between fields and YAML, else create."""
-
+class NewPolicy(NewPage):
     resource = "policies"
     title = "New access policy"
     template_name = "policies/policy_form.html"
+    form = PolicyForm
+    submit = "Create access policy"
+    list_page = "admin:policies"
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        return self._form(PolicyForm.of({}, is_new=True))
+    def blank(self) -> PolicyForm:
+        return PolicyForm(raw_of({}), is_new=True)
+
+    def create(self, values: dict[str, Any]) -> str:
+        name = values.pop("name")
+        write = access_policies.create_policy(name=name, values=values, actor=self.actor)
+        settle(self.request, write, f"Access policy {name} is in the cluster.")
+        return PolicyPage.url(name)
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        form = PolicyForm.posted(request.POST, is_new=True)
-        if request.POST.get("step") == "switch":
-            form = form.switched()
-            return self._form(form, status=400 if form.errors else 200)
-        values = form.checked()
-        if values is None:
-            return self._form(form, status=400)
-        name = values.pop("name")
-        try:
-            write = access_policies.create_policy(name=name, values=values, actor=self.actor)
-            settle(request, write, f"Access policy {name} is in the cluster.")
-        except DomainError as exc:
-            return self._form(noted(form, exc, request), status=exc.http_status)
-        return HttpResponseRedirect(PolicyPage.url(name))
-
-    def _form(self, form: PolicyForm, status: int = 200) -> HttpResponse:
-        values = {"form": form, "sections": form.sections(), "cancel_url": reverse("admin:policies")}
-        return self.render(values, status=status)
+        """Also the step `switch` between fields and YAML."""
+        if request.POST.get("step") != "switch":
+            return super().post(request)
+        form = PolicyForm.posted(request, is_new=True).switched()
+        return self.show(form, status=400 if form.errors else 200)
 
 
-class EditPolicy(ConsolePage):
-    """Steps by POST: `review` shows the difference, `switch` and `edit` go back to the form, `save` writes."""
-
+class EditPolicy(EditPage[AccessPolicy]):
     resource = "policies"
     template_name = "policies/policy_form.html"
+    page = PolicyPage
+    form = PolicyForm
+    review_template = "policies/policy_review.html"
+    unchanged_tab = "spec"
 
-    def get(self, request: HttpRequest, name: str) -> HttpResponse:
-        policy = selectors.policy_named(name)
-        form = PolicyForm.of(ACCESS_POLICY.spec(policy), name=name, is_new=False)
-        if request.GET.get("mode") == "yaml":
-            form = form.switched()
-        return self._form(policy, form, str(policy.generation))
+    def form_of(self, policy: AccessPolicy) -> PolicyForm:
+        form = PolicyForm.of(policy)
+        return form.switched() if self.request.GET.get("mode") == "yaml" else form
 
-    def post(self, request: HttpRequest, name: str) -> HttpResponse:
-        policy = selectors.policy_named(name)
-        form = PolicyForm.posted(request.POST, is_new=False)
+    def post(self, request: HttpRequest, **path: Any) -> HttpResponse:
+        """Also the step `switch` between fields and YAML."""
+        if request.POST.get("step") != "switch":
+            return super().post(request, **path)
+        form = PolicyForm.posted(request).switched()
         seen = request.POST.get("generation", "")
-        match request.POST.get("step"):
-            case "edit":
-                return self._form(policy, form, seen)
-            case "switch":
-                form = form.switched()
-                return self._form(policy, form, seen, status=400 if form.errors else 200)
-        precondition = same_generation(request)
-        precondition(policy.generation)
-        changes = form.changes(policy)
-        if changes is None:
-            return self._form(policy, form, seen, status=400)
-        if not changes:
-            messages.info(request, "Nothing differs from what is there, so nothing was saved.")
-            return HttpResponseRedirect(PolicyPage.url(name, tab="spec"))
-        if request.POST.get("step") != "save":
-            return self._review(policy, form, changes, seen)
-        try:
-            write = access_policies.update_policy(
-                name=name, changes=changes, precondition=precondition, actor=self.actor
-            )
-            settle(request, write, f"The cluster has the changed spec of {name}.")
-        except DomainError as exc:
-            return self._form(policy, noted(form, exc, request), seen, status=exc.http_status)
-        return HttpResponseRedirect(PolicyPage.url(name))
+        return self.show(self.find(**path), form, seen, status=400 if form.errors else 200)
 
-    def _form(self, policy: AccessPolicy, form: PolicyForm, seen: str, status: int = 200) -> HttpResponse:
-        return self.render(
-            {
-                "title": f"Edit {policy.name}",
-                "policy": policy,
-                "form": form,
-                "sections": form.sections(),
-                "generation": seen,
-                "cancel_url": PolicyPage.url(policy.name),
-            },
-            status=status,
+    def save(self, policy: AccessPolicy, changes: dict[str, Any], precondition: Precondition) -> None:
+        write = access_policies.update_policy(
+            name=policy.name, changes=changes, precondition=precondition, actor=self.actor
         )
+        settle(self.request, write, f"The cluster has the changed spec of {policy.name}.")
 
-    def _review(self, policy: AccessPolicy, form: PolicyForm, changes: dict[str, Any], seen: str) -> HttpResponse:
+    def before(self, policy: AccessPolicy, changes: dict[str, Any]) -> dict[str, Any]:
         present = ACCESS_POLICY.spec(policy)
+        return {field: present.get(field) for field in changes}
+
+    def consequences(self, policy: AccessPolicy, changes: dict[str, Any]) -> dict[str, Any]:
         after = AccessPolicy(name=policy.name)
-        ACCESS_POLICY.assign(after, present | changes)
-        counts = reading.reach_counts([policy])
-        now, then = counts[policy.pk], reading.reach_counts([after])[after.pk]
-        return self.render(
-            {
-                "title": f"Save {policy.name}?",
-                "policy": policy,
-                "raw": form.raw,
-                "mode": "yaml" if form.as_yaml else "",
-                "generation": seen,
-                "rows": differences({field: present.get(field) for field in changes}, changes),
-                "count": len(changes),
-                "reach_now": now,
-                "reach_then": then,
-            },
-            template="policies/policy_review.html",
-        )
+        ACCESS_POLICY.assign(after, ACCESS_POLICY.spec(policy) | changes)
+        reach = reading.reach_counts([policy, after])
+        return {"reach_now": reach[policy.pk], "reach_then": reach[after.pk]}
 
 
 class PolicyActions(ObjectActions):
@@ -248,17 +200,6 @@ class PolicyActions(ObjectActions):
         )
         is_gone = settle(self.request, write, f"Access policy {name} is deleted.")
         return reverse("admin:policies") if is_gone else None
-
-
-def noted(form: PolicyForm, error: DomainError, request: HttpRequest) -> PolicyForm:
-    """The form with a service's refusal at the field it is about, or above all fields."""
-    if error.code.endswith("_EXISTS"):
-        form.errors.setdefault("name", []).append(sentence(error))
-    elif error.fields:
-        form.note(error.fields)
-    else:
-        form.errors.setdefault("body", []).append(f"{sentence(error)} (request {request_id(request)})")
-    return form
 
 
 def register() -> None:

@@ -1,28 +1,30 @@
-"""The form of an access policy, as fields and as YAML, checked by the API's own serializers."""
+"""The form of an access policy, as fields and as YAML."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from rest_framework import serializers
+from django.http import HttpRequest
 
 from cluster.kinds import Spec
-from opencrane.api.serializers import camelize, flatten_errors
+from opencrane.console.forms import FormField, ObjectForm, Section, lines_of
 from opencrane.console.values import parse_object, to_yaml
 from policies import rules
 from policies.api.serializers import CreatePolicySerializer, UpdatePolicySerializer
 from policies.models import AccessPolicy
 from policies.services.kind import ACCESS_POLICY
-from tenants.views.forms import FormField, Section
 
 YAML_MAX = 512 * 1024
-NAME = FormField(
-    "name", "Name", help="Lower-case letters, digits and dashes, at most 63. Cannot be changed later.", is_required=True
-)
 SECTIONS = (
     Section(
         "Whom it is for",
         (
+            FormField(
+                "name",
+                "Name",
+                help="Lower-case letters, digits and dashes, at most 63. Cannot be changed later.",
+                is_required=True,
+                is_fixed=True,
+            ),
             FormField("description", "Description", help="What it is for, in a sentence."),
             FormField(
                 "selectorMode",
@@ -68,51 +70,39 @@ SECTIONS = (
         ),
     ),
 )
-_INPUTS = ("name", *(each.name for section in SECTIONS for each in section.fields))
 
 
-@dataclass
-class PolicyForm:
-    """What was filled in, in fields or as the YAML of the whole spec, and what is wrong with it.
+class PolicyForm(ObjectForm[AccessPolicy]):
+    """In fields, or as the YAML of the whole spec: then `mode` is `yaml`, and `yaml` has the text."""
 
-    Attributes:
-        raw: text of every input; `yaml` is the spec as text when `as_yaml`.
-        errors: input name to reasons; `body` for what belongs to none.
-    """
-
-    raw: dict[str, str]
-    is_new: bool
-    as_yaml: bool = False
-    errors: dict[str, list[str]] = field(default_factory=dict)
+    sections = SECTIONS
+    creates, updates = CreatePolicySerializer, UpdatePolicySerializer
+    is_spec = True
 
     @classmethod
-    def of(cls, spec: Spec, *, name: str = "", is_new: bool) -> "PolicyForm":
-        """The form of a spec."""
-        return cls(raw_of(spec) | {"name": name}, is_new)
+    def of(cls, policy: AccessPolicy) -> "PolicyForm":
+        return cls(raw_of(ACCESS_POLICY.spec(policy)))
 
     @classmethod
-    def posted(cls, post: Mapping[str, str], *, is_new: bool) -> "PolicyForm":
-        raw = {name: post.get(name, "").replace("\r\n", "\n") for name in (*_INPUTS, "yaml")}
-        return cls(raw, is_new, as_yaml=post.get("mode") == "yaml")
+    def posted(cls, request: HttpRequest, *, is_new: bool = False) -> "PolicyForm":
+        form = super().posted(request, is_new=is_new)
+        form.raw |= {name: request.POST.get(name, "").replace("\r\n", "\n") for name in ("yaml", "mode")}
+        return form
 
-    def checked(self) -> dict[str, Any] | None:
+    @property
+    def as_yaml(self) -> bool:
+        return self.raw.get("mode") == "yaml"
+
+    def checked(self, serializer_class: Any, body: dict[str, Any]) -> dict[str, Any] | None:
+        return None if self.errors else super().checked(serializer_class, body)
+
+    def wanted(self) -> dict[str, Any] | None:
         """The name (of a new policy) and every field of the spec; None when `errors` says why not."""
-        body = self._body()
-        if self.errors:
-            return None
-        if self.is_new:
-            body = {"name": self.raw["name"].strip(), **body}
-        serializer: Any = (CreatePolicySerializer if self.is_new else UpdatePolicySerializer)(data=body)
-        try:
-            serializer.is_valid(raise_exception=True)
-        except serializers.ValidationError as exc:
-            self.note(flatten_errors(exc.detail))
-            return None
-        return {camelize(key): value for key, value in serializer.validated_data.items()}
+        return self._values(self.checked(self.creates if self.is_new else self.updates, self.body()))
 
     def changes(self, policy: AccessPolicy) -> dict[str, Any] | None:
-        """The fields that differ from the policy's; None when `errors` says why not."""
-        wanted = self.checked()
+        """The fields that differ from the policy's, whoever touched them."""
+        wanted = self.wanted()
         if wanted is None:
             return None
         present = ACCESS_POLICY.spec(policy)
@@ -124,38 +114,28 @@ class PolicyForm:
 
     def switched(self) -> "PolicyForm":
         """The same in the other way of writing; itself, with errors, when what is there cannot be read."""
-        wanted = self.checked()
+        wanted = self.wanted()
         if wanted is None:
             return self
         spec = {name: wanted[name] for name in ACCESS_POLICY.fields if plain(name, wanted.get(name)) is not None}
-        raw = raw_of(spec) | {"name": self.raw["name"], "yaml": to_yaml(spec) if spec else ""}
-        return PolicyForm(raw, self.is_new, as_yaml=not self.as_yaml)
+        raw = raw_of(spec) | {"name": self.raw.get("name", ""), "yaml": to_yaml(spec) if spec else ""}
+        return PolicyForm(raw | {"mode": "" if self.as_yaml else "yaml"}, is_new=self.is_new)
 
-    def note(self, fields: Mapping[str, list[str]]) -> None:
-        """Take over what a serializer or a service has against the fields, each at its input."""
+    def note(self, fields: Mapping[str, Sequence[str]]) -> None:
         for path, reasons in fields.items():
-            where, about = self._input_for(path)
+            where, about = self._place(path)
             self.errors.setdefault(where, []).extend(f"{about}{reason}" for reason in reasons)
-
-    def sections(self) -> list[dict[str, Any]]:
-        """The form for the template."""
-        shown = []
-        for section in SECTIONS:
-            fields = (NAME, *section.fields) if self.is_new and section is SECTIONS[0] else section.fields
-            inputs = [
-                {"field": each, "value": self.raw.get(each.name, ""), "errors": self.errors.get(each.name, [])}
-                for each in fields
-            ]
-            shown.append({"title": section.title, "inputs": inputs})
-        return shown
 
     @property
     def name_input(self) -> dict[str, Any]:
-        return {"field": NAME, "value": self.raw.get("name", ""), "errors": self.errors.get("name", [])}
+        return self.input(self.fields[0])
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
-    def _body(self) -> dict[str, Any]:
+    def body(self, touched: Collection[str] | None = None) -> dict[str, Any]:
+        return ({"name": self.raw["name"]} if self.is_new else {}) | self._spec()
+
+    def _spec(self) -> dict[str, Any]:
         if self.as_yaml:
             try:
                 body = parse_object(self.raw["yaml"], max_length=YAML_MAX) or {}
@@ -166,19 +146,19 @@ class PolicyForm:
             return dict.fromkeys(ACCESS_POLICY.fields) | body
         raw = self.raw
         return {
-            "description": raw["description"].strip() or None,
+            "description": raw["description"] or None,
             "tenantSelector": self._selector(),
             "domains": plain(
                 "domains",
                 {
-                    "allow": _lines(raw["domains.allow"]),
-                    "deny": _lines(raw["domains.deny"]),
+                    "allow": lines_of(raw["domains.allow"]),
+                    "deny": lines_of(raw["domains.deny"]),
                     "defaultDeny": raw["domains.defaultDeny"] == "yes",
                 },
             ),
-            "egressRules": [_rule(line) for line in _lines(raw["egressRules"])] or None,
+            "egressRules": [_rule(line) for line in lines_of(raw["egressRules"])] or None,
             "mcpServers": plain(
-                "mcpServers", {"allow": _lines(raw["mcpServers.allow"]), "deny": _lines(raw["mcpServers.deny"])}
+                "mcpServers", {"allow": lines_of(raw["mcpServers.allow"]), "deny": lines_of(raw["mcpServers.deny"])}
             ),
         }
 
@@ -190,8 +170,8 @@ class PolicyForm:
                 pass
             case _:
                 return None
-        team, labels = self.raw["tenantSelector.matchTeam"].strip(), {}
-        for line in _lines(self.raw["tenantSelector.matchLabels"]):
+        team, labels = self.raw["tenantSelector.matchTeam"], {}
+        for line in lines_of(self.raw["tenantSelector.matchLabels"]):
             key, equals, value = line.partition("=")
             if not equals:
                 self.errors.setdefault("tenantSelector.matchLabels", []).append(f"“{line}” is no key=value.")
@@ -202,15 +182,18 @@ class PolicyForm:
             )
         return ({"matchTeam": team} if team else {}) | ({"matchLabels": labels} if labels else {})
 
-    def _input_for(self, path: str) -> tuple[str, str]:
+    def _place(self, path: str) -> tuple[str, str]:
         """The input that shows an error of this path, and what to say before it."""
-        if self.as_yaml and path != "name":
+        if path in {"name", "body"}:
+            return path, ""
+        if self.as_yaml:
             return "yaml", f"{path}: "
+        names = {field.name for field in self.fields}
         while path:
             head, _, tail = path.rpartition(".")
-            if path in _INPUTS:
+            if path in names:
                 return path, ""
-            if head in _INPUTS:
+            if head in names:
                 return head, f"Line {int(tail) + 1}: " if tail.isdigit() else f"{tail}: "
             if head.startswith("egressRules."):
                 return "egressRules", f"Line {int(head.split('.')[1]) + 1}: "
@@ -252,10 +235,6 @@ def plain(name: str, value: Any) -> Any:
     if isinstance(value, dict):
         return {key: part for key, part in value.items() if part} or None
     return value or None
-
-
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _rule(line: str) -> dict[str, Any]:

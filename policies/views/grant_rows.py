@@ -63,7 +63,7 @@ class GrantRows:
             found.append(grant)
         return found
 
-    def note(self, fields: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    def note(self, fields: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
         """Take over what is wrong with the rows; returns what is about something else."""
         rest = {}
         for path, reasons in fields.items():

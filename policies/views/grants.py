@@ -1,7 +1,7 @@
 """The tab of an object's grants, which are edited in place; MCP servers and skill bundles have one."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from django.contrib import messages
@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from rest_framework import serializers
 
 from opencrane.api.serializers import flatten_errors
+from opencrane.console.editing import Precondition
 from opencrane.console.listing import distinct_values
 from opencrane.console.pages import complaint
 from opencrane.console.writes import same_generation
@@ -63,7 +64,7 @@ class EditGrants(GrantedPage[Granted]):
     serializer: ClassVar[type[Any]]
 
     @abstractmethod
-    def save(self, thing: Granted, changes: dict[str, Any], precondition: Callable[[int], None]) -> None:
+    def save(self, thing: Granted, changes: dict[str, Any], precondition: Precondition) -> None:
         """Call the service."""
 
     def post(self, request: HttpRequest, **path: Any) -> HttpResponse:

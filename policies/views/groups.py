@@ -1,5 +1,6 @@
 """Groups: the list, and one group whose members and grants are edited in place."""
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -7,12 +8,12 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from rest_framework import serializers
 
-from opencrane.api.serializers import flatten_errors
+from opencrane.console.editing import NewPage
+from opencrane.console.forms import FormField, ObjectForm, Section, lines_of
 from opencrane.console.listing import Filter
 from opencrane.console.objects import ByName
-from opencrane.console.pages import ConsoleAction, ConsolePage, request_id, sentence
+from opencrane.console.pages import ConsoleAction
 from opencrane.console.writes import same_generation
 from opencrane.errors import DomainError
 from operations.audit_pages import AuditFilter
@@ -60,67 +61,63 @@ class GroupList(BulkList):
         return [{"members": sizes[group.pk][0], "grants": sizes[group.pk][1]} for group in objects]
 
 
-class GroupForm:
-    """What was filled in: the fields, members and grants of a group, and what is wrong with them."""
+class GroupForm(ObjectForm[GroupView]):
+    """The fields, members and grants of a group."""
 
-    def __init__(self, fields: dict[str, str], members: list[str], grants: GrantRows) -> None:
-        self.fields, self.members, self.grants = fields, members, grants
-        self.errors: dict[str, list[str]] = {}
+    sections = (
+        Section(
+            "Group",
+            (
+                FormField("name", "Name", is_required=True),
+                FormField("scope", "Scope", "select", options=_SCOPE_OPTIONS),
+                FormField("description", "Description"),
+            ),
+        ),
+    )
+    creates, updates = CreateGroupSerializer, UpdateGroupSerializer
+
+    def __init__(self, raw: Mapping[str, Any], *, is_new: bool = False) -> None:
+        super().__init__(raw, is_new=is_new)
+        self.members: list[str] = []
+        self.grants = GrantRows([], owner="the group")
         self.member_errors: dict[int, list[str]] = {}
 
     @classmethod
     def of(cls, view: GroupView) -> "GroupForm":
         group = view.group
-        fields = {"name": group.name, "scope": group.scope, "description": group.description}
-        return cls(fields, view.members, GrantRows.of(view.grants, owner=group.name, scope=group.scope))
+        form = cls({"name": group.name, "scope": group.scope, "description": group.description})
+        form.members = view.members
+        form.grants = GrantRows.of(view.grants, owner=group.name, scope=group.scope)
+        return form
 
     @classmethod
-    def posted(cls, request: HttpRequest, owner: str) -> "GroupForm":
-        post = request.POST
-        fields = {name: post.get(name, "").strip() for name in ("name", "scope", "description")}
-        members = [line.strip() for text in post.getlist("member") for line in text.split("\n") if line.strip()]
-        grants = GrantRows.posted(post, owner=owner or fields["name"] or "the group", scope=fields["scope"] or "org")
-        return cls(fields, members, grants)
+    def posted(cls, request: HttpRequest, *, is_new: bool = False, owner: str = "") -> "GroupForm":
+        form = super().posted(request, is_new=is_new)
+        form.members = [line for text in request.POST.getlist("member") for line in lines_of(text)]
+        owner = owner or form.raw["name"] or "the group"
+        form.grants = GrantRows.posted(request.POST, owner=owner, scope=form.raw["scope"] or "org")
+        return form
 
-    def checked(self, *, is_new: bool, present: "GroupForm | None" = None) -> dict[str, Any] | None:
-        """What a service takes, without what is as it is at present; None when `errors` says why not."""
-        data: dict[str, Any] = {
-            "name": self.fields["name"],
-            "scope": self.fields["scope"] or None,
-            "description": self.fields["description"] or None,
-            "members": self.members,
-            "grants": self.grants.data(),
-        }
-        if present is not None:
-            if sorted(set(self.members)) == present.members:
-                del data["members"]
-            if self.grants.rows == present.grants.rows:
-                del data["grants"]
-        serializer: Any = (CreateGroupSerializer if is_new else UpdateGroupSerializer)(data=data)
-        try:
-            serializer.is_valid(raise_exception=True)
-        except serializers.ValidationError as exc:
-            self.note(flatten_errors(exc.detail))
-            return None
-        return dict(serializer.validated_data)
+    def body(self, touched: Collection[str] | None = None) -> dict[str, Any]:
+        return super().body(touched) | {"members": self.members, "grants": self.grants.data()}
 
-    def note(self, fields: dict[str, list[str]]) -> None:
+    def changes(self, view: GroupView) -> dict[str, Any] | None:
+        present = GroupForm.of(view)
+        body = self.body(self.raw)
+        if sorted(set(self.members)) == present.members:
+            del body["members"]
+        if self.grants.rows == present.grants.rows:
+            del body["grants"]
+        return self.checked(self.updates, body)
+
+    def note(self, fields: Mapping[str, Sequence[str]]) -> None:
         for path, reasons in self.grants.note(fields).items():
             head, _, index = path.partition(".")
             if head == "members" and index.isdigit():
                 self.member_errors.setdefault(int(index), []).extend(reasons)
             else:
-                where = head if head in {"name", "scope", "description", "members", "grants"} else "body"
+                where = head if head in {"members", "grants"} else self.input_for(path)
                 self.errors.setdefault(where, []).extend(reasons)
-
-    def refuse(self, error: DomainError, request: HttpRequest) -> None:
-        """Take over a service's refusal."""
-        if error.code.endswith("_EXISTS"):
-            self.note({"name": [sentence(error)]})
-        elif error.fields:
-            self.note(error.fields)
-        else:
-            self.errors.setdefault("body", []).append(f"{sentence(error)} (request {request_id(request)})")
 
     # -- for the template ---------------------------------------------------------------------------------------------
 
@@ -142,29 +139,24 @@ class GroupForm:
         return [f"Line {index + 1}: {reason}" for index, found in self.member_errors.items() for reason in found]
 
 
-class NewGroup(ConsolePage):
+class NewGroup(NewPage):
     resource = "groups"
     title = "New group"
     template_name = "policies/group_new.html"
+    form = GroupForm
+    submit = "Create group"
+    list_page = "admin:groups"
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        return self._form(GroupForm({"name": "", "scope": "org", "description": ""}, [], GrantRows([], "the group")))
+    def blank(self) -> GroupForm:
+        return GroupForm({"scope": "org"}, is_new=True)
 
-    def post(self, request: HttpRequest) -> HttpResponse:
-        form = GroupForm.posted(request, "")
-        values = form.checked(is_new=True)
-        if values is None:
-            return self._form(form, status=400)
-        try:
-            group_id = groups.create_group(values=values, actor=self.actor)
-        except DomainError as exc:
-            form.refuse(exc, request)
-            return self._form(form, status=exc.http_status)
-        messages.success(request, f"Group {values['name']} is saved.")
-        return HttpResponseRedirect(GroupPage.url(group_id))
+    def create(self, values: dict[str, Any]) -> str:
+        group_id = groups.create_group(values=values, actor=self.actor)
+        messages.success(self.request, f"Group {values['name']} is saved.")
+        return GroupPage.url(group_id)
 
-    def _form(self, form: GroupForm, status: int = 200) -> HttpResponse:
-        return self.render({"form": form, "scope_options": _SCOPE_OPTIONS, **suggestions()}, status=status)
+    def more(self, form: GroupForm, error: DomainError | None) -> dict[str, Any]:
+        return suggestions()
 
 
 class GroupPage(AuditedPage[GroupView]):
@@ -192,7 +184,7 @@ class GroupPage(AuditedPage[GroupView]):
         }
 
     def lists_tab(self, view: GroupView) -> dict[str, Any]:
-        return {"form": GroupForm.of(view), "scope_options": _SCOPE_OPTIONS, **suggestions()}
+        return {"form": GroupForm.of(view), **suggestions()}
 
     def uses_tab(self, view: GroupView) -> dict[str, Any]:
         return {"uses": _named_uses(view.group), "limit": USES_SHOWN}
@@ -204,8 +196,8 @@ class GroupPage(AuditedPage[GroupView]):
         view = self.find(group_id)
         precondition = same_generation(request)
         precondition(view.group.generation)
-        form = GroupForm.posted(request, view.group.name)
-        values = form.checked(is_new=False, present=GroupForm.of(view))
+        form = GroupForm.posted(request, owner=view.group.name)
+        values = form.changes(view)
         status = 400
         if values is not None:
             try:

@@ -1,7 +1,6 @@
 """One bundle: its content shown safely, findings, grants, promotions, versions; and the actions."""
 
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from rest_framework import serializers
 
 from opencrane.api.params import parse_uuid
 from opencrane.api.serializers import flatten_errors
+from opencrane.console.editing import Precondition
 from opencrane.console.objects import ByName, ObjectActions
 from opencrane.console.pages import ConsolePage
 from opencrane.console.values import Difference, differences
@@ -202,7 +202,7 @@ def _compared_fields(bundle: SkillBundle) -> dict[str, Any]:
 class EditBundleGrants(EditGrants[SkillBundle], BundlePage):
     serializer = UpdateBundleSerializer
 
-    def save(self, bundle: SkillBundle, changes: dict[str, Any], precondition: Callable[[int], None]) -> None:
+    def save(self, bundle: SkillBundle, changes: dict[str, Any], precondition: Precondition) -> None:
         bundles.update_bundle(bundle_id=bundle.pk, changes=changes, precondition=precondition, actor=self.actor)
 
 

@@ -1,22 +1,20 @@
 """Third-party sources: the list, one source with its inventory and syncs, the form, approval, sync and import."""
 
-from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
-from rest_framework import serializers
 
 from opencrane.api.params import parse_uuid
-from opencrane.api.serializers import flatten_errors
+from opencrane.console.editing import EditPage, NewPage, Precondition
+from opencrane.console.forms import FormField, ObjectForm, Section
 from opencrane.console.listing import Filter, FilterBar, listing
 from opencrane.console.lists import ListPage
 from opencrane.console.objects import ByName, ObjectActions
-from opencrane.console.pages import ConsolePage, request_id, sentence
+from opencrane.console.pages import complaint
 from opencrane.console.writes import same_generation
 from opencrane.errors import DomainError, InvalidError
 from operations import selectors as operations
@@ -29,7 +27,6 @@ from skills.api.sources import CreateSourceSerializer, UpdateSourceSerializer
 from skills.errors import ThirdPartySourceNotFoundError
 from skills.models import ThirdPartySource
 from skills.services import sources, syncing
-from tenants.views.forms import FormField, Section
 
 TYPES = {
     "git-repository": "Git repository",
@@ -76,72 +73,16 @@ SECTIONS = (
         ),
     ),
 )
-_FIELDS = {each.name: each for section in SECTIONS for each in section.fields}
-_COLUMNS = {"syncMode": "sync_mode"}
 
 
-class SourceForm:
-    """What was filled in, and what is wrong with it: input name to reasons, `body` for what belongs to none."""
-
-    def __init__(self, raw: dict[str, str]) -> None:
-        self.raw = raw
-        self.errors: dict[str, list[str]] = {}
+class SourceForm(ObjectForm[ThirdPartySource]):
+    sections = SECTIONS
+    creates, updates = CreateSourceSerializer, UpdateSourceSerializer
 
     @classmethod
     def of(cls, source: ThirdPartySource) -> "SourceForm":
-        return cls({name: str(getattr(source, _COLUMNS.get(name, name))) for name in _FIELDS})
-
-    @classmethod
-    def posted(cls, post: Mapping[str, str]) -> "SourceForm":
-        return cls({name: post.get(name, "").strip() for name in _FIELDS})
-
-    def created(self) -> dict[str, Any] | None:
-        """The checked body of a create; None when `errors` says why not."""
-        return self._checked(CreateSourceSerializer, {name: value for name, value in self.raw.items() if value})
-
-    def changes(self, source: ThirdPartySource) -> dict[str, Any] | None:
-        """The checked fields that were touched; None when `errors` says why not."""
-        before = self.of(source).raw
-        touched = {name: value for name, value in self.raw.items() if value != before[name]}
-        return self._checked(
-            UpdateSourceSerializer,
-            {name: value if value or name in ("name", "url") else None for name, value in touched.items()},
-        )
-
-    def note(self, error: DomainError, request: HttpRequest) -> None:
-        """A service's refusal, at the field it is about."""
-        if error.code.endswith("_EXISTS"):
-            self.errors["name"] = [sentence(error)]
-        elif error.fields:
-            self._note(error.fields)
-        else:
-            self.errors["body"] = [f"{sentence(error)} (request {request_id(request)})"]
-
-    def sections(self) -> list[dict[str, Any]]:
-        """The form for the template."""
-        return [
-            {
-                "title": section.title,
-                "inputs": [
-                    {"field": each, "value": self.raw.get(each.name, ""), "errors": self.errors.get(each.name, [])}
-                    for each in section.fields
-                ],
-            }
-            for section in SECTIONS
-        ]
-
-    def _checked(self, serializer_class: Any, body: dict[str, Any]) -> dict[str, Any] | None:
-        serializer = serializer_class(data=body)
-        try:
-            serializer.is_valid(raise_exception=True)
-        except serializers.ValidationError as exc:
-            self._note(flatten_errors(exc.detail))
-        return None if self.errors else dict(serializer.validated_data)
-
-    def _note(self, fields: Mapping[str, list[str]]) -> None:
-        for path, reasons in fields.items():
-            where = path.partition(".")[0]
-            self.errors.setdefault(where if where in _FIELDS else "body", []).extend(reasons)
+        raw = {name: getattr(source, name) for name in ("name", "type", "url", "ref")}
+        return cls(raw | {"syncMode": source.sync_mode})
 
 
 class SourceList(ListPage):
@@ -241,71 +182,35 @@ class SourcePage(AuditedPage[Any]):
         return AuditFilter(resource=f"ThirdPartySource/{source.name}")
 
 
-class NewSource(ConsolePage):
+class NewSource(NewPage):
     resource = "third-party-sources"
     title = "New third-party source"
-    template_name = "skills/source_form.html"
+    form = SourceForm
+    submit = "Create source"
+    list_page = "admin:sources"
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        return self._form(SourceForm({"type": "git-repository", "syncMode": "manual"}))
+    def blank(self) -> SourceForm:
+        return SourceForm({"type": "git-repository", "syncMode": "manual"}, is_new=True)
 
-    def post(self, request: HttpRequest) -> HttpResponse:
-        form = SourceForm.posted(request.POST)
-        values = form.created()
-        if values is None:
-            return self._form(form, status=400)
-        try:
-            source_id = sources.create_source(values=values, actor=self.actor)
-        except DomainError as exc:
-            form.note(exc, request)
-            return self._form(form, status=exc.http_status)
-        messages.success(request, f"Source {values['name']} is saved. It is read once it has been approved.")
-        return HttpResponseRedirect(SourcePage.url(source_id))
-
-    def _form(self, form: SourceForm, status: int = 200) -> HttpResponse:
-        return self.render(
-            {"form": form, "sections": form.sections(), "cancel_url": reverse("admin:sources")}, status=status
-        )
+    def create(self, values: dict[str, Any]) -> str:
+        source_id = sources.create_source(values=values, actor=self.actor)
+        messages.success(self.request, f"Source {values['name']} is saved. It is read once it has been approved.")
+        return SourcePage.url(source_id)
 
 
-class EditSource(ConsolePage):
+class EditSource(EditPage[ThirdPartySource]):
     resource = "third-party-sources"
     template_name = "skills/source_form.html"
+    page = SourcePage
+    form = SourceForm
+    review_template = ""
 
-    def get(self, request: HttpRequest, source_id: UUID) -> HttpResponse:
-        source = source_reading.source_by_id(source_id)
-        return self._form(source, SourceForm.of(source), str(source.generation))
+    def more(self, source: ThirdPartySource) -> dict[str, Any]:
+        return {"is_approved": source.state != ThirdPartySource.State.PENDING_APPROVAL}
 
-    def post(self, request: HttpRequest, source_id: UUID) -> HttpResponse:
-        source = source_reading.source_by_id(source_id)
-        form = SourceForm.posted(request.POST)
-        seen = request.POST.get("generation", "")
-        changes = form.changes(source)
-        if changes is None:
-            return self._form(source, form, seen, status=400)
-        if not changes:
-            messages.info(request, "Nothing differs from what is there, so nothing was saved.")
-            return HttpResponseRedirect(SourcePage.url(source_id))
-        try:
-            sources.update_source(
-                source_id=source_id, changes=changes, precondition=same_generation(request), actor=self.actor
-            )
-        except DomainError as exc:
-            form.note(exc, request)
-            return self._form(source, form, seen, status=exc.http_status)
-        messages.success(request, f"Source {changes.get('name', source.name)} is saved.")
-        return HttpResponseRedirect(SourcePage.url(source_id))
-
-    def _form(self, source: ThirdPartySource, form: SourceForm, seen: str, status: int = 200) -> HttpResponse:
-        values = {
-            "title": f"Edit {source.name}",
-            "form": form,
-            "sections": form.sections(),
-            "generation": seen,
-            "is_approved": source.state != ThirdPartySource.State.PENDING_APPROVAL,
-            "cancel_url": SourcePage.url(source.pk),
-        }
-        return self.render(values, status=status)
+    def save(self, source: ThirdPartySource, changes: dict[str, Any], precondition: Precondition) -> None:
+        sources.update_source(source_id=source.pk, changes=changes, precondition=precondition, actor=self.actor)
+        messages.success(self.request, f"Source {changes.get('name', source.name)} is saved.")
 
 
 class SourceActions(ObjectActions):
@@ -333,12 +238,12 @@ class SourceActions(ObjectActions):
                 sources.import_item(source_id=source_id, item_id=item_id, scope=scope, actor=self.actor)
                 done += 1
             except DomainError as exc:
-                failed.append(f"{names.get(item_id, item_id)}: {sentence(exc)}")
+                failed.append(f"{names.get(item_id, item_id)}: {complaint(self.request, exc)}")
         if done:
             word = "item is a draft now; it" if done == 1 else "items are drafts now; each"
             messages.success(self.request, f"{done} {word} goes its way from here: scan and review, or grants.")
         for why in failed[:FAILURES_TOLD]:
-            messages.error(self.request, f"Not imported, {why} (request {request_id(self.request)})")
+            messages.error(self.request, f"Not imported, {why}")
         if len(failed) > FAILURES_TOLD:
             messages.error(self.request, f"{len(failed) - FAILURES_TOLD} more were not imported.")
 

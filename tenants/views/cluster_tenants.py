@@ -1,23 +1,20 @@
 """Cluster tenants: the list with quota bars, one of them with its place and capacity, forms, and the actions."""
 
+from collections.abc import Collection
 from decimal import Decimal
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from cluster.models import DriftFinding
 from opencrane.api.keyset import Keyset
-from opencrane.api.serializers import camelize
-from opencrane.console.forms import ApiForm, FormField
+from opencrane.console.editing import EditPage, NewPage, Precondition
+from opencrane.console.forms import FormField, ObjectForm, Section
 from opencrane.console.listing import Filter
 from opencrane.console.objects import ObjectActions
-from opencrane.console.pages import ConsolePage
-from opencrane.console.values import differences
 from opencrane.console.writes import same_generation, settle
-from opencrane.errors import DomainError
 from operations.audit_pages import AuditFilter
 from operations.views.bulk import BulkList, add_bulk_list
 from operations.views.objects import SyncedPage
@@ -45,11 +42,14 @@ TIERS = {
     "dedicatedNodes": "Nodes of its own",
     "dedicatedCluster": "A cluster of its own",
 }
-NAME = FormField(
-    "name", "Name", help=f"A DNS label of at most {rules.NAME_MAX} characters. Cannot be changed later.",
-    is_required=True,
-)  # fmt: skip
 FIELDS = (
+    FormField(
+        "name",
+        "Name",
+        help=f"A DNS label of at most {rules.NAME_MAX} characters. Cannot be changed later.",
+        is_required=True,
+        is_fixed=True,
+    ),
     FormField("displayName", "Display name", is_required=True),
     FormField("baseDomain", "Base domain", help="Lower case, such as acme.example.com. Blank: none."),
     FormField("isolationTier", "Isolation", "select", options=tuple(TIERS.items())),
@@ -119,8 +119,8 @@ class ClusterTenantList(BulkList):
             for row in objects
         ]
 
-    def extra(self) -> dict[str, Any]:
-        return super().extra() | {"leaving": list(Deprovisioning.objects.all()[:20])}
+    def more(self) -> dict[str, Any]:
+        return super().more() | {"leaving": list(Deprovisioning.objects.all()[:20])}
 
 
 class ClusterTenantPage(SyncedPage[ClusterTenant]):
@@ -159,90 +159,57 @@ class ClusterTenantPage(SyncedPage[ClusterTenant]):
         return AuditFilter(resource=f"ClusterTenant/{row.name}")
 
 
-class NewClusterTenant(ConsolePage):
+class ClusterTenantForm(ObjectForm[ClusterTenant]):
+    sections = (Section("", FIELDS),)
+    creates, updates = CreateClusterTenantSerializer, UpdateClusterTenantSerializer
+    is_spec = True
+
+    @classmethod
+    def of(cls, row: ClusterTenant) -> "ClusterTenantForm":
+        shown = cluster_tenant_detail(row)
+        raw = {name: shown[name] for name in ("displayName", "baseDomain", "isolationTier")}
+        raw |= {f"compute.{key}": value for key, value in shown["compute"].items()}
+        return cls(raw | {f"resources.quota.{key}": str(value) for key, value in shown["resources"]["quota"].items()})
+
+    def body(self, touched: Collection[str] | None = None) -> dict[str, Any]:
+        """A quota without numbers is an empty one."""
+        found = super().body(touched)
+        if touched is None or "resources" in found:
+            found["resources"] = {"quota": (found.get("resources") or {}).get("quota") or {}}
+        return found
+
+
+class NewClusterTenant(NewPage):
     resource = "cluster-tenants"
     title = "New cluster tenant"
-    template_name = "console/form.html"
+    form = ClusterTenantForm
+    submit = "Create cluster tenant"
+    list_page = "admin:cluster_tenants"
 
-    def get(self, request: HttpRequest) -> HttpResponse:
-        return self._form(ApiForm((NAME, *FIELDS), {"isolationTier": "shared", "compute.mode": "shared"}))
+    def blank(self) -> ClusterTenantForm:
+        return ClusterTenantForm({"isolationTier": "shared", "compute.mode": "shared"}, is_new=True)
 
-    def post(self, request: HttpRequest) -> HttpResponse:
-        form = ApiForm.posted((NAME, *FIELDS), request)
-        values = form.checked(CreateClusterTenantSerializer, body_of(form))
-        if values is None:
-            return self._form(form, 400)
-        spec = {camelize(key): value for key, value in values.items()}
-        name = spec.pop("name")
-        try:
-            write = cluster_tenants.create_cluster_tenant(name=name, values=spec, actor=self.actor)
-            settle(request, write, f"Cluster tenant {name} is saved; its place is being made.")
-        except DomainError as exc:
-            return self._form(form.refuse(exc, request), exc.http_status)
-        return HttpResponseRedirect(ClusterTenantPage.url(name))
-
-    def _form(self, form: ApiForm, status: int = 200) -> HttpResponse:
-        values = {"form": form, "submit": "Create cluster tenant", "cancel_url": reverse("admin:cluster_tenants")}
-        return self.render(values, status=status)
+    def create(self, values: dict[str, Any]) -> str:
+        name = values.pop("name")
+        write = cluster_tenants.create_cluster_tenant(name=name, values=values, actor=self.actor)
+        settle(self.request, write, f"Cluster tenant {name} is saved; its place is being made.")
+        return ClusterTenantPage.url(name)
 
 
-class EditClusterTenant(ConsolePage):
-    """Steps by POST: `review` shows the difference, `edit` goes back to the form, `save` writes."""
-
+class EditClusterTenant(EditPage[ClusterTenant]):
     resource = "cluster-tenants"
-    template_name = "console/form.html"
+    page = ClusterTenantPage
+    form = ClusterTenantForm
 
-    def get(self, request: HttpRequest, name: str) -> HttpResponse:
-        row = selectors.cluster_tenant_named(name)
-        return self._form(row, ApiForm(FIELDS, filled(row)), str(row.generation))
+    def save(self, row: ClusterTenant, changes: dict[str, Any], precondition: Precondition) -> None:
+        write = cluster_tenants.update_cluster_tenant(
+            name=row.name, changes=changes, precondition=precondition, actor=self.actor
+        )
+        settle(self.request, write, f"Cluster tenant {row.name} is saved; its place follows.")
 
-    def post(self, request: HttpRequest, name: str) -> HttpResponse:
-        row = selectors.cluster_tenant_named(name)
-        form, seen = ApiForm.posted(FIELDS, request), request.POST.get("generation", "")
-        if request.POST.get("step") == "edit":
-            return self._form(row, form, seen)
-        precondition = same_generation(request)
-        precondition(row.generation)
-        values = form.checked(UpdateClusterTenantSerializer, body_of(form))
-        if values is None:
-            return self._form(row, form, seen, 400)
-        changes = {camelize(key): value for key, value in values.items()}
-        if request.POST.get("step") != "save":
-            before = {key: value for key, value in cluster_tenant_detail(row).items() if key in changes}
-            after = {key: "" if value is None else value for key, value in changes.items()}
-            changed = {key for key in after if after[key] != before[key]}
-            if not changed:
-                messages.info(request, "Nothing differs from what is there, so nothing was saved.")
-                return HttpResponseRedirect(ClusterTenantPage.url(name))
-            rows = differences({key: before[key] for key in changed}, {key: after[key] for key in changed})
-            review = {"title": f"Save {name}?", "name": name, "raw": form.raw, "generation": seen, "rows": rows}
-            return self.render(review | {"back_url": ClusterTenantPage.url(name)}, template="console/review.html")
-        try:
-            write = cluster_tenants.update_cluster_tenant(
-                name=name, changes=changes, precondition=precondition, actor=self.actor
-            )
-            settle(request, write, f"Cluster tenant {name} is saved; its place follows.")
-        except DomainError as exc:
-            return self._form(row, form.refuse(exc, request), seen, exc.http_status)
-        return HttpResponseRedirect(ClusterTenantPage.url(name))
-
-    def _form(self, row: ClusterTenant, form: ApiForm, generation: str, status: int = 200) -> HttpResponse:
-        values = {"title": f"Edit {row.name}", "form": form, "submit": "Review changes", "generation": generation}
-        return self.render(values | {"cancel_url": ClusterTenantPage.url(row.name)}, status=status)
-
-
-def body_of(form: ApiForm) -> dict[str, Any]:
-    """The form as a body: a blank domain is cleared, and a quota without numbers is an empty one."""
-    body = form.body(blank=frozenset({"baseDomain"}))
-    return body | {"resources": {"quota": (body.get("resources") or {}).get("quota") or {}}}
-
-
-def filled(row: ClusterTenant) -> dict[str, Any]:
-    """The form's inputs as the row fills them in."""
-    shown = cluster_tenant_detail(row)
-    raw = {name: shown[name] for name in ("displayName", "baseDomain", "isolationTier")}
-    raw |= {f"compute.{key}": value for key, value in shown["compute"].items()}
-    return raw | {f"resources.quota.{key}": str(value) for key, value in shown["resources"]["quota"].items()}
+    def before(self, row: ClusterTenant, changes: dict[str, Any]) -> dict[str, Any]:
+        present = cluster_tenant_detail(row)
+        return {name: present[name] for name in changes}
 
 
 class ClusterTenantActions(ObjectActions):

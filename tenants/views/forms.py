@@ -1,47 +1,26 @@
-"""The form of a tenant: fields as people fill them in, checked by the API's own serializers."""
+"""The form of a tenant."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
-from typing import Any, Literal
+from collections.abc import Collection
+from typing import Any
 
-from rest_framework import serializers
-
-from opencrane.api.serializers import camelize, flatten_errors
-from opencrane.console.values import parse_object, pretty_json
+from opencrane.console.forms import FormField, ObjectForm, Section, lines_of
+from opencrane.console.values import pretty_json
 from tenants import rules
 from tenants.api.serializers import CreateTenantSerializer, UpdateTenantSerializer
 from tenants.models import Tenant
 from tenants.presentation import tenant_detail
 
-Raw = dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class FormField:
-    """One input. A dotted name is a field within an object of the API."""
-
-    name: str
-    label: str
-    kind: Literal["text", "email", "number", "lines", "object", "select"] = "text"
-    help: str = ""
-    is_required: bool = False
-    options: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    title: str
-    fields: tuple[FormField, ...]
-
-
-NAME = FormField(
-    "name", "Name", help="Lower-case letters, digits and dashes, at most 53. Cannot be changed later.", is_required=True
-)
 SECTIONS = (
     Section(
         "Who",
         (
+            FormField(
+                "name",
+                "Name",
+                help="Lower-case letters, digits and dashes, at most 53. Cannot be changed later.",
+                is_required=True,
+                is_fixed=True,
+            ),
             FormField("displayName", "Display name", is_required=True),
             FormField("email", "E-mail", "email", is_required=True),
             FormField("team", "Team", help="A Kubernetes label value, such as sales."),
@@ -83,27 +62,13 @@ SECTIONS = (
         ),
     ),
 )
-_FIELDS = {each.name: each for section in SECTIONS for each in section.fields} | {"name": NAME}
-# Several inputs that are one field of the API.
-_PARTS = {
-    "resources": ("resources.cpu", "resources.memory"),
-    "mcpPolicy": ("mcpPolicy.allow", "mcpPolicy.deny"),
-    "skillAllowlist": ("skillMode", "skillAllowlist"),
-}
 
 
-@dataclass
-class TenantForm:
-    """What was filled in, and what is wrong with it.
-
-    Attributes:
-        raw: text of every input.
-        errors: input name to reasons; `body` for what belongs to none.
-    """
-
-    raw: Raw
-    is_new: bool
-    errors: dict[str, list[str]] = field(default_factory=dict)
+class TenantForm(ObjectForm[Tenant]):
+    sections = SECTIONS
+    creates, updates = CreateTenantSerializer, UpdateTenantSerializer
+    is_spec = True
+    object_max = rules.OVERRIDES_MAX_BYTES
 
     @classmethod
     def blank(cls) -> "TenantForm":
@@ -111,125 +76,27 @@ class TenantForm:
 
     @classmethod
     def of(cls, tenant: Tenant) -> "TenantForm":
-        """The form as it is when nothing has been changed."""
-        return cls(raw_of(tenant), is_new=False)
+        detail = tenant_detail(tenant)
+        form = cls({"skillMode": "all" if detail["skillAllowlist"] is None else "listed"})
+        for field in form.fields:
+            outer, _, inner = field.name.partition(".")
+            if outer in detail:
+                value = (detail[outer] or {}).get(inner) if inner else detail[outer]
+                form.raw[field.name] = _text(value, field.kind)
+        return form
 
-    @classmethod
-    def posted(cls, post: Mapping[str, str], *, is_new: bool) -> "TenantForm":
-        return cls({name: post.get(name, "").replace("\r\n", "\n") for name in _FIELDS}, is_new=is_new)
+    def body(self, touched: Collection[str] | None = None) -> dict[str, Any]:
+        if touched is not None and "skillMode" in touched:
+            touched = {*touched, "skillAllowlist"}
+        found = super().body(touched)
+        found.pop("skillMode", None)
+        return found
 
-    def created(self) -> dict[str, Any] | None:
-        """The checked body of a create; None when `errors` says why not."""
-        data = self._data(set(_FIELDS) - {"skillMode"})
-        body = {name: value for name, value in data.items() if value is not None}
-        for required in ("name", "displayName", "email"):
-            body.setdefault(required, "")
-        return self._checked(CreateTenantSerializer, body)
-
-    def changes(self, tenant: Tenant) -> dict[str, Any] | None:
-        """The checked fields that differ from the tenant's; None when `errors` says why not.
-
-        What was not touched is not named, so that somebody else's change of it stays.
-        """
-        before = raw_of(tenant)
-        touched = {name for name in before if self.raw.get(name, "").strip() != before[name].strip()}
-        body = self._data(touched)
-        for required in ("displayName", "email"):
-            if required in body and body[required] is None:
-                body[required] = ""
-        return self._checked(UpdateTenantSerializer, body)
-
-    def note(self, fields: Mapping[str, list[str]]) -> None:
-        """Take over what a serializer or a service has against the fields, each at its input."""
-        for path, reasons in fields.items():
-            self.errors.setdefault(_input_for(path), []).extend(reasons)
-
-    def sections(self) -> list[dict[str, Any]]:
-        """The form for the template."""
-        shown = []
-        for section in SECTIONS:
-            fields = (NAME, *section.fields) if self.is_new and section is SECTIONS[0] else section.fields
-            inputs = [
-                {"field": each, "value": self.raw.get(each.name, ""), "errors": self.errors.get(each.name, [])}
-                for each in fields
-            ]
-            shown.append({"title": section.title, "inputs": inputs})
-        return shown
-
-    # -- parts --------------------------------------------------------------------------------------------------------
-
-    def _checked(self, serializer_class: Any, body: dict[str, Any]) -> dict[str, Any] | None:
-        serializer = serializer_class(data=body)
-        try:
-            serializer.is_valid(raise_exception=True)
-        except serializers.ValidationError as exc:
-            self.note(flatten_errors(exc.detail))
-        if self.errors:
-            return None
-        return {camelize(key): value for key, value in serializer.validated_data.items()}
-
-    def _data(self, names: set[str]) -> dict[str, Any]:
-        data: dict[str, Any] = {}
-        grouped = {part: whole for whole, parts in _PARTS.items() for part in parts}
-        for name in names:
-            whole = grouped.get(name)
-            if whole is None:
-                data[name] = self._value(name)
-            elif whole not in data:
-                data[whole] = self._whole(whole)
-        return data
-
-    def _whole(self, name: str) -> Any:
-        if name == "skillAllowlist":
-            return self._lines(name) if self.raw.get("skillMode") == "listed" else None
-        parts = {part.partition(".")[2]: self._value(part) for part in _PARTS[name]}
-        return {key: value for key, value in parts.items() if value} or None
-
-    def _value(self, name: str) -> Any:
-        text = self.raw.get(name, "").strip()
-        if not text:
-            return None
-        match _FIELDS[name].kind:
-            case "number":
-                return self._number(name, text)
-            case "lines":
-                return self._lines(name)
-            case "object":
-                try:
-                    return parse_object(text, max_length=rules.OVERRIDES_MAX_BYTES)
-                except ValueError as exc:
-                    self.errors.setdefault(name, []).append(str(exc))
-                    return None
-        return text
-
-    def _number(self, name: str, text: str) -> int | float | None:
-        try:
-            number = Decimal(text)
-            if number.is_finite() and abs(number) < Decimal(10) ** 15:
-                return int(number) if number == number.to_integral_value() else float(number)
-        except InvalidOperation:
-            pass
-        self.errors.setdefault(name, []).append("Has to be a number, such as 25 or 12.50.")
-        return None
-
-    def _lines(self, name: str) -> list[str]:
-        return [line.strip() for line in self.raw.get(name, "").split("\n") if line.strip()]
-
-
-def raw_of(tenant: Tenant) -> Raw:
-    """A tenant as the text of its form's inputs."""
-    detail = tenant_detail(tenant)
-    raw: Raw = {}
-    for name, each in _FIELDS.items():
-        if name in {"name", "skillMode"}:
-            continue
-        outer, _, inner = name.partition(".")
-        value = detail[outer]
-        if inner:
-            value = (value or {}).get(inner)
-        raw[name] = _text(value, each.kind)
-    raw["skillMode"] = "all" if detail["skillAllowlist"] is None else "listed"
-    return raw
+    def value(self, field: FormField) -> Any:
+        if field.name != "skillAllowlist":
+            return super().value(field)
+        # None listed is not the same as no list.
+        return lines_of(self.raw.get(field.name, "")) if self.raw.get("skillMode") == "listed" else None
 
 
 def _text(value: Any, kind: str) -> str:
@@ -237,15 +104,4 @@ def _text(value: Any, kind: str) -> str:
         return ""
     if kind == "lines":
         return "\n".join(value)
-    if kind == "object":
-        return pretty_json(value)
-    return str(value)
-
-
-def _input_for(path: str) -> str:
-    """The input that shows an error of this path: itself, or the nearest one around it."""
-    while path:
-        if path in _FIELDS:
-            return path
-        path = path.rpartition(".")[0]
-    return "body"
+    return pretty_json(value) if kind == "object" else str(value)

@@ -51,8 +51,8 @@ class TenantList(BulkList):
     def rows(self, objects: list[Any]) -> list[dict[str, Any]]:
         return [{"state": tenant.shown_state(is_drifted=tenant.is_drifted)} for tenant in objects]
 
-    def extra(self) -> dict[str, Any]:
-        return super().extra() | {
+    def more(self) -> dict[str, Any]:
+        return super().more() | {
             "by_name": self.is_by_name,
             "sort_newest_url": url_with(self.request, sort=None),
             "sort_name_url": url_with(self.request, sort="name"),
