@@ -88,7 +88,8 @@ def parsed(value: Any, source: str) -> Document:
     metadata, spec = value.get("metadata"), value.get("spec") or {}
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if not isinstance(name, str) or not name.strip():
-        raise UsageError(f"{source}: metadata.name is missing")
+        problem = "is missing" if name is None else "has to be text: put it in quotes"
+        raise UsageError(f"{source}: metadata.name {problem}")
     if not isinstance(spec, dict):
         raise UsageError(f"{source}: spec has to be an object")
     # What the cluster adds is no business of a document.
@@ -204,7 +205,7 @@ def _same(field: str, wanted: Any, live: Any) -> bool:
         case "resources" | "compute" | "domains" | "mcpServers" | "mcpPolicy" | "tenantSelector":
             return _plain(wanted) == _plain(live)
         case "members" | "tags" | "events" | "team" | "project" | "personal" if isinstance(wanted, list):
-            return sorted(map(str, wanted)) == sorted(map(str, live))
+            return _names(wanted) == _names(live)
     return bool(wanted == live)
 
 
@@ -217,6 +218,11 @@ def _plain(value: Any) -> Any:
     if not isinstance(value, dict):
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     return {key: _plain(each) for key, each in value.items() if each not in (None, [], {}) and each is not False}
+
+
+def _names(values: Sequence[Any]) -> list[str]:
+    # The API keeps addresses in small letters.
+    return sorted(str(each).lower() if "@" in str(each) else str(each) for each in values)
 
 
 def _rule(rule: Any) -> Any:

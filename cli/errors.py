@@ -69,3 +69,7 @@ class UsageError(CliError):
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message, status=Exit.USAGE, hint=hint)
+
+
+class ReaderGoneError(Exception):
+    """Whoever read standard output has had enough, as `head` has. No OSError, as Typer has its own way with those."""

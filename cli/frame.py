@@ -21,6 +21,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption, _Ty
 
 from cli import values
 from cli.config import Settings
+from cli.errors import ReaderGoneError
 from cli.output import FORMATS
 from cli.spec import Arg, Flag, Noun, Verb
 
@@ -185,7 +186,10 @@ class Command(_Helped, TyperCommand):
         from cli.session import Session
 
         with Session(ctx.obj, self.words) as session:
-            self.verb.run(session, ctx.params)
+            try:
+                self.verb.run(session, ctx.params)
+            except BrokenPipeError as exc:
+                raise ReaderGoneError from exc
 
     def format_help(self, ctx: Context, formatter: Any) -> None:
         page = _Page(formatter)

@@ -9,7 +9,7 @@ from typer import Exit as TyperExit
 from typer._click.exceptions import ClickException, UsageError
 
 from cli.config import Settings
-from cli.errors import CliError, Exit
+from cli.errors import CliError, Exit, ReaderGoneError
 from cli.frame import PROGRAM, Program
 from cli.nouns import ENTRIES
 
@@ -56,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\n" if sys.stderr.isatty() else "")
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read has had enough. Nothing more may be written, not even at the end by the interpreter.
+    except (ReaderGoneError, BrokenPipeError):
+        # Nothing more may be written, not even at the end by the interpreter.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.BROKEN_PIPE
     except RecursionError:

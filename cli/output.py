@@ -203,6 +203,8 @@ class Output:
         ]
         if is_first:
             widths[:] = self._fitted(needed)
+        elif not self._is_fitted:
+            widths[:] = map(max, widths, needed)
         for line in [titles, *cells] if is_headed else cells:
             made = []
             for text, room, each in zip(line, widths, columns, strict=True):

@@ -36,8 +36,12 @@ class _Dumper(yaml.SafeDumper):
         super().increase_indent(flow, False)
 
 
+# YAML 1.1 takes these for line ends, and PyYAML forgets that when it writes them.
+_OTHER_ENDS = frozenset("\x85\u2028\u2029")
+
+
 def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in value else None
+    style = '"' if _OTHER_ENDS.intersection(value) else "|" if "\n" in value else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

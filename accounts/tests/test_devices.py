@@ -8,18 +8,17 @@ from urllib.parse import urlencode
 
 import pytest
 from django.db import connection
-from django.test import Client
 from django.utils import timezone
 
 from accounts.models import AccessToken, DeviceGrant, Role, User
 from accounts.services import cleanup
+from accounts.tests.people import PAGE, Browser
 from conftest import ApiClient
 from operations.models import AuditEntry
 
 pytestmark = pytest.mark.django_db
 
 FORM = "application/x-www-form-urlencoded"
-PAGE = {"Accept": "text/html,*/*;q=0.8"}
 
 
 @pytest.fixture(autouse=True)
@@ -45,29 +44,6 @@ class Device:
         """As if the interval had gone by."""
         past = timezone.now() - datetime.timedelta(seconds=self.said["interval"])
         DeviceGrant.objects.filter(polled_at__isnull=False).update(polled_at=past)
-
-
-class Browser(Client):
-    """Somebody's browser: signed in, and held to CSRF tokens."""
-
-    def __init__(self, role: Role = Role.OPERATOR, username: str = "") -> None:
-        super().__init__(enforce_csrf_checks=True)
-        name = username or f"some-{role.value}"
-        # Without a password, which takes long to hash.
-        self.person = User.objects.create_user(name, f"{name}@example.com", role=role)
-        self.force_login(self.person)
-
-    def open(self, uri: str) -> str:
-        answer = self.get(uri, headers=PAGE)
-        assert answer.status_code == 200, answer.content
-        return answer.content.decode()
-
-    def press(self, page: str, decision: str, **fields: str) -> Any:
-        """A button of the page, with the fields that it has."""
-        action = re.search(r'<form method="post" action="([^"]+)"', page)
-        assert action is not None
-        hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', page))
-        return self.post(action[1], hidden | {"decision": decision} | fields, headers=PAGE)
 
 
 def test_a_device_gets_a_token_that_a_person_approved() -> None:
