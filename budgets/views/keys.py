@@ -14,7 +14,7 @@ from budgets.models import LitellmKey
 from budgets.services import keys
 from opencrane.console.listing import Filter
 from opencrane.console.lists import ListPage
-from opencrane.console.pages import ConsoleAction, ConsolePage
+from opencrane.console.pages import ActionSet, ConsolePage
 from opencrane.errors import InvalidError
 from tenants.errors import TenantNotFoundError
 from tenants.selectors import tenant_named
@@ -26,10 +26,6 @@ STATES = {
     "revoking": ("warn", "key_off", "Being revoked"),
     "revoked": ("muted", "block", "Revoked"),
 }
-
-
-def key_url(tenant: str) -> str:
-    return reverse("admin:litellm_key", args=[tenant])
 
 
 class KeyList(ListPage):
@@ -84,33 +80,28 @@ class KeyPage(ConsolePage):
         )
 
 
-class KeyAction(ConsoleAction):
-    """Rotate (or issue), revoke, apply again."""
-
+class KeyActions(ActionSet):
     resource = "ai-budget"
 
-    def act(self, *, name: str, action: str) -> str:
-        match action:
-            case "rotate":
-                minutes = self.request.POST.get("grace", "").strip()
-                if not (minutes.isascii() and minutes.isdigit() and len(minutes) < 7):
-                    raise InvalidError("Nothing was done: the grace is a whole number of minutes.")
-                keys.rotate_key(tenant_name=name, grace_seconds=int(minutes) * 60, actor=self.actor)
-                messages.info(self.request, "A worker gets a new key; how far it is shows here.")
-            case "revoke":
-                if self.request.POST.get("confirm", "").strip() != name:
-                    raise InvalidError(f"Nothing was revoked: the name typed was not {name}.")
-                keys.revoke_key(tenant_name=name, actor=self.actor)
-                messages.success(self.request, "The key is dead in LiteLLM and its Secret is gone.")
-            case "sync":
-                keys.resync_key(tenant_name=name, actor=self.actor)
-                messages.info(self.request, "A worker applies it again; how far it is shows here.")
-            case _:
-                raise InvalidError("There is no such action.")
-        return key_url(name)
+    def do_rotate(self, name: str) -> None:
+        """Also issues a first one."""
+        minutes = self.request.POST.get("grace", "").strip()
+        if not (minutes.isascii() and minutes.isdigit() and len(minutes) < 7):
+            raise InvalidError("Nothing was done: the grace is a whole number of minutes.")
+        keys.rotate_key(tenant_name=name, grace_seconds=int(minutes) * 60, actor=self.actor)
+        messages.info(self.request, "A worker gets a new key; how far it is shows here.")
+
+    def do_revoke(self, name: str) -> None:
+        self.require_typed(name, "revoked")
+        keys.revoke_key(tenant_name=name, actor=self.actor)
+        messages.success(self.request, "The key is dead in LiteLLM and its Secret is gone.")
+
+    def do_sync(self, name: str) -> None:
+        keys.resync_key(tenant_name=name, actor=self.actor)
+        messages.info(self.request, "A worker applies it again; how far it is shows here.")
 
     def back(self, *, name: str, action: str) -> str:
-        return key_url(name)
+        return reverse("admin:litellm_key", args=[name])
 
 
 def register() -> None:
@@ -118,6 +109,6 @@ def register() -> None:
     site: Any = admin.site
     site.add_page("litellm-keys/", KeyList.as_view(), "litellm_keys")
     site.add_page("litellm-keys/<str:name>/", KeyPage.as_view(), "litellm_key")
-    site.add_page("litellm-keys/<str:name>/do/<str:action>/", KeyAction.as_view(), "litellm_key_do")
+    site.add_page("litellm-keys/<str:name>/do/<str:action>/", KeyActions.as_view(), "litellm_key_do")
     site.add_object_page("LitellmKey", "admin:litellm_key")
     site.add_navigation("Money", "LiteLLM keys", "key", "admin:litellm_keys", resource="ai-budget", position=39)

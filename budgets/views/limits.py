@@ -14,7 +14,7 @@ from budgets.services import limits
 from budgets.views.spend import STATES
 from opencrane.api.serializers import flatten_errors
 from opencrane.console.listing import Filter, FilterBar, listing_by
-from opencrane.console.pages import ConsoleAction, ConsolePage
+from opencrane.console.pages import ActionSet, ConsolePage
 from opencrane.errors import InvalidError
 
 
@@ -43,28 +43,28 @@ class BudgetsPage(ConsolePage):
         )
 
 
-class BudgetAction(ConsoleAction):
-    """Set the global budget, set an account's, take one away."""
-
+class BudgetActions(ActionSet):
     resource = "ai-budget"
 
-    def act(self, *, action: str) -> str:
-        user_id = self.request.POST.get("userId", "").strip()
-        match action:
-            case "set-global":
-                limits.set_global_budget(monthly_limit_usd=self._limit(), actor=self.actor)
-                messages.success(self.request, "The budget of everybody together is saved.")
-            case "set-account":
-                if not user_id or len(user_id) > rules.USER_ID_MAX or not user_id.isprintable():
-                    raise InvalidError(f"Nothing was saved: an account has 1 to {rules.USER_ID_MAX} characters.")
-                limits.set_account_budget(user_id=user_id, monthly_limit_usd=self._limit(), actor=self.actor)
-                messages.success(self.request, f"The budget of {user_id} is saved.")
-            case "delete-account":
-                limits.delete_account_budget(user_id=user_id, actor=self.actor)
-                messages.success(self.request, f"{user_id} has no budget any more.")
-            case _:
-                raise InvalidError("There is no such action.")
-        return self.back()
+    def do_set_global(self) -> None:
+        limits.set_global_budget(monthly_limit_usd=self._limit(), actor=self.actor)
+        messages.success(self.request, "The budget of everybody together is saved.")
+
+    def do_set_account(self) -> None:
+        user_id = self._user_id
+        if not user_id or len(user_id) > rules.USER_ID_MAX or not user_id.isprintable():
+            raise InvalidError(f"Nothing was saved: an account has 1 to {rules.USER_ID_MAX} characters.")
+        limits.set_account_budget(user_id=user_id, monthly_limit_usd=self._limit(), actor=self.actor)
+        messages.success(self.request, f"The budget of {user_id} is saved.")
+
+    def do_delete_account(self) -> None:
+        user_id = self._user_id
+        limits.delete_account_budget(user_id=user_id, actor=self.actor)
+        messages.success(self.request, f"{user_id} has no budget any more.")
+
+    @property
+    def _user_id(self) -> str:
+        return self.request.POST.get("userId", "").strip()
 
     def _limit(self) -> Any:
         text = self.request.POST.get("monthlyLimitUsd", "").strip()
@@ -86,5 +86,5 @@ def register() -> None:
     """Called by `budgets.admin`."""
     site: Any = admin.site
     site.add_page("budgets/", BudgetsPage.as_view(), "budgets")
-    site.add_page("budgets/do/<str:action>/", BudgetAction.as_view(), "budget_do")
+    site.add_page("budgets/do/<str:action>/", BudgetActions.as_view(), "budget_do")
     site.add_navigation("Money", "Budgets", "savings", "admin:budgets", resource="ai-budget", position=39)

@@ -13,7 +13,7 @@ from budgets.providers import WELL_KNOWN, provider_named
 from budgets.services import provider_keys
 from opencrane import encryption
 from opencrane.api.serializers import flatten_errors
-from opencrane.console.pages import ConsoleAction, ConsolePage
+from opencrane.console.pages import ActionSet, ConsolePage
 from opencrane.errors import InvalidError
 
 
@@ -42,32 +42,33 @@ class ProviderKeysPage(ConsolePage):
         )
 
 
-class ProviderKeyAction(ConsoleAction):
-    """Set a key, delete one, test one, write the Secret again."""
-
+class ProviderKeyActions(ActionSet):
     resource = "provider-keys"
 
-    def act(self, *, action: str) -> str:
-        provider = self.request.POST.get("provider", "").strip()
-        match action:
-            case "set":
-                provider_keys.set_key(provider=provider, api_key=self._key(), actor=self.actor)
-                messages.success(self.request, f"The key of {provider} is kept, sealed. A worker brings it to LiteLLM.")
-            case "delete":
-                if self.request.POST.get("confirm", "").strip() != provider:
-                    raise InvalidError(f"Nothing was deleted: the name typed was not {provider}.")
-                provider_keys.delete_key(provider=provider, actor=self.actor)
-                messages.success(self.request, f"The key of {provider} is deleted.")
-            case "test":
-                row = provider_keys.test_key(provider=provider, actor=self.actor)
-                tell = {True: messages.success, False: messages.error, None: messages.warning}[row.test_passed]
-                tell(self.request, f"{provider}: {row.test_result}")
-            case "sync":
-                provider_keys.resync(actor=self.actor)
-                messages.info(self.request, "A worker writes the Secret again; how far it is shows here.")
-            case _:
-                raise InvalidError("There is no such action.")
-        return self.back()
+    def do_set(self) -> None:
+        provider = self._provider
+        provider_keys.set_key(provider=provider, api_key=self._key(), actor=self.actor)
+        messages.success(self.request, f"The key of {provider} is kept, sealed. A worker brings it to LiteLLM.")
+
+    def do_delete(self) -> None:
+        provider = self._provider
+        self.require_typed(provider)
+        provider_keys.delete_key(provider=provider, actor=self.actor)
+        messages.success(self.request, f"The key of {provider} is deleted.")
+
+    def do_test(self) -> None:
+        provider = self._provider
+        row = provider_keys.test_key(provider=provider, actor=self.actor)
+        tell = {True: messages.success, False: messages.error, None: messages.warning}[row.test_passed]
+        tell(self.request, f"{provider}: {row.test_result}")
+
+    def do_sync(self) -> None:
+        provider_keys.resync(actor=self.actor)
+        messages.info(self.request, "A worker writes the Secret again; how far it is shows here.")
+
+    @property
+    def _provider(self) -> str:
+        return self.request.POST.get("provider", "").strip()
 
     def _key(self) -> str:
         serializer: Any = ProviderKeyBodySerializer(data={"apiKey": self.request.POST.get("apiKey", "").strip()})
@@ -88,7 +89,7 @@ def register() -> None:
     """Called by `budgets.admin`."""
     site: Any = admin.site
     site.add_page("provider-keys/", ProviderKeysPage.as_view(), "provider_keys")
-    site.add_page("provider-keys/do/<str:action>/", ProviderKeyAction.as_view(), "provider_key_do")
+    site.add_page("provider-keys/do/<str:action>/", ProviderKeyActions.as_view(), "provider_key_do")
     site.add_navigation(
         "Money", "Provider keys", "vpn_key", "admin:provider_keys", resource="provider-keys", position=39
     )

@@ -111,6 +111,7 @@ def dialog(
     submit: str,
     *,
     action: str = "",
+    key: object = "",
     confirm: str = "",
     takes_reason: bool = False,
     is_grave: bool = False,
@@ -118,13 +119,14 @@ def dialog(
     """A dialog that asks before it posts; opened by a button with `data-dialog="<name>-dialog"`.
 
     Args:
+        key: tells those of a list apart; its button says `data-dialog="<name>-<key>-dialog"`.
         action: where to; on the page of an object its action of that name, with the generation the page was made from.
         confirm: what has to be typed.
         takes_reason: whether it asks why, for the audit trail.
         is_grave: paints the button as dangerous; always so where something has to be typed.
     """
     values = {
-        "name": name,
+        "name": f"{name}-{key}" if key != "" else name,
         "title": title,
         "submit": submit,
         "content": content,
