@@ -52,7 +52,7 @@ def follow(session: Session, job_id: str, *, what: str = "") -> Any:
                 pause = min(pause * 1.5, LONGEST_PAUSE)
     except KeyboardInterrupt:
         session.out.note(
-            f"\nThe job goes on; opencrane jobs watch {job_id} looks on, opencrane jobs cancel {job_id} ends it."
+            f"The job goes on; opencrane jobs watch {job_id} looks on, opencrane jobs cancel {job_id} ends it."
         )
         raise
     if job["status"] != "succeeded":

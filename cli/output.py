@@ -281,7 +281,7 @@ class Output:
                 self.fields(each, indent + 2, are_ours=are_ours and key not in _SOMEBODYS)
             elif isinstance(each, list) and any(isinstance(item, Mapping) for item in each):
                 self.line(head)
-                self._nested(key, each, indent + 2)
+                self._nested(key, each, indent + 2, value.get("id"))
             else:
                 self._field(head + padding, indent + room, key, each)
 
@@ -289,18 +289,24 @@ class Output:
         if isinstance(value, str) and "\n" in value.strip():
             lines = texts.clean(value.rstrip(), lines=True).splitlines()
         else:
-            lines = [self.tone(self.cell(value, _form(key, value)))]
+            form = _form(key, value)
+            shown = self.cell(value, form)
+            if form == "age" and value and self.is_terminal:
+                shown = f"{value} ({shown if shown.startswith('in ') else f'{shown} ago'})"
+            lines = [self.tone(shown)]
         self.line(head + lines[0])
         for line in lines[1:]:
             self.line(" " * indent + line)
 
-    def _nested(self, key: str, items: Sequence[Any], indent: int) -> None:
+    def _nested(self, key: str, items: Sequence[Any], indent: int, own_id: Any) -> None:
         keys = list(dict.fromkeys(key for item in items if isinstance(item, Mapping) for key in item))
         # A column that says nothing only takes room.
         keys = [name for name in keys if any(_picker(name)(item) not in (None, "", [], {}) for item in items)]
         inner = Output.__new__(Output)
         inner.__dict__ |= self.__dict__ | {"stdout": _Indented(self.stdout, indent), "has_headers": True}
-        columns = _COLUMNS.get(key) or [Column(_label(key).upper(), _picker(key), _form(key, None)) for key in keys]
+        columns = _COLUMNS.get(key) or [Column(_label(name).upper(), _picker(name), _form(name, None)) for name in keys]
+        # What a grant is about goes without saying where it stands in that object's own list.
+        columns = [each for each in columns if any(each.of(item) != own_id for item in items)]
         inner._table(items, columns, [], is_first=True)
 
 
