@@ -1,6 +1,7 @@
 """The tables of commands against what the API has, what the documents say, and what a start may load."""
 
 import ast
+import html
 import json
 import re
 import subprocess
@@ -228,6 +229,11 @@ def examples() -> list[str]:
             shown += re.findall(r"(?:^|[ /(])opencrane ([^\n|]*)", joined, re.MULTILINE)
         # In running text, only what looks like a whole command.
         shown += re.findall(r"`opencrane ([a-z][^`]*)`", path.read_text(encoding="utf-8"))
+    for path in (ROOT / "templates").rglob("*.html"):
+        text = html.unescape(path.read_text(encoding="utf-8"))
+        shown += re.findall(r"{% block cli %}(.+?){% endblock %}", text)
+        shown += [f"{words} NAME" for words in re.findall(r'{% copy_cli "([^"]+)"', text)]
+        shown += re.findall(r'(?:data-copy-text="|id="teach-cli">|\$TOKEN )opencrane ([a-z][^"<{]*)', text)
     return shown
 
 
@@ -237,7 +243,7 @@ def test_commands_that_are_shown_parse() -> None:
     from cli.config import Settings
     from cli.main import program
 
-    assert len(examples()) > 60
+    assert len(examples()) > 100
     for example in examples():
         line = re.split(r" [|><] ?|\)$| #", example)[0]
         words = [word for word in shlex.split(line) if word not in ("…", "...")]

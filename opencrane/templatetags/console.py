@@ -1,6 +1,7 @@
 """Template tags of the console: times, chips, differences. Everything that goes in is escaped."""
 
 import datetime
+import shlex
 from typing import Any
 
 from django import template
@@ -146,6 +147,14 @@ def copy_curl(context: template.Context, *path: object, method: str = "", label:
     url = context["request"].build_absolute_uri("/".join(["/api/v1", *map(str, path)]))
     command = f'curl {f"-X {method} " if method else ""}-H "Authorization: Bearer $OPENCRANE_API_TOKEN" {url}'
     return format_html('<button type="button" data-copy-text="{}">{}</button>', command, label)
+
+
+@register.simple_tag
+def copy_cli(*words: object, label: str = "CLI") -> SafeString:
+    """A button that copies a command of `opencrane`: the first word as it is, names quoted for a shell."""
+    command, *names = map(str, words)
+    text = " ".join(["opencrane", command, *map(shlex.quote, names)])
+    return format_html('<button type="button" data-copy-text="{}">{}</button>', text, label)
 
 
 @register.inclusion_tag("console/_diff.html")
