@@ -152,10 +152,10 @@ def _create(attempt: Attempt) -> tuple[KubeObject, Spec]:
         # killed worker that landed late); then apply again, as that one may have been older or newer than ours.
         if _has_other_managers(live):
             _withdraw(attempt, live)
-            raise NameTakenError(f"The cluster already has a {kind.name} named {row.name}.")
+            raise NameTakenError(f"The cluster already has a resource {kind.name} named {row.name}.")
         raise KubeConflictError("the object appeared while it was being made")
     if row_id_of(live) != str(row.pk) and live["metadata"]["uid"] != row.cluster_uid:
-        raise NameTakenError(f"The cluster already has a {kind.name} named {row.name}.")
+        raise NameTakenError(f"The cluster already has a resource {kind.name} named {row.name}.")
     if live["metadata"].get("deletionTimestamp"):
         raise KubeTransientError(f"{kind.name} {row.name} is still being deleted in the cluster")
     return _force(attempt, live, spec)

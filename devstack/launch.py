@@ -25,7 +25,7 @@ usage: ./dev COMMAND
              --demo        fill in a small company to look at
   test     run the tests on services of their own                  [--cluster] [pytest's arguments]
              --cluster     only tests/cluster/, against the cluster that KUBECONFIG names
-             -m stack      only what starts whole stacks, which is slow and left out otherwise
+             -m 'stack or fuzz'   only what takes long, which is left out otherwise
   lint     every check that needs no services
   openapi  write the OpenAPI document                              [FILE]
   bench    measure, on a stack of its own                          [the benchmark's arguments]

@@ -23,8 +23,8 @@ from mcpservers.models import McpCredential, McpHealth, McpServer
 from mcpservers.services import probes, servers
 from opencrane.api import params
 from opencrane.api.keyset import next_link
-from opencrane.api.parameters import CURSOR, IF_MATCH, LIMIT, query
-from opencrane.api.responses import check_if_match, is_not_modified, json_response
+from opencrane.api.parameters import CURSOR, IF_MATCH, IF_NONE_MATCH, LIMIT, query
+from opencrane.api.responses import check_if_match, json_response, tagged_response
 from opencrane.api.viewsets import ApiRequest, ApiViewSet
 from policies.api.viewsets import body_etag
 
@@ -65,13 +65,10 @@ class McpServerViewSet(ApiViewSet):
         body, generation = selectors.server_json(server_id)
         return json_response(body, status=201, headers={"ETag": body_etag(generation, body)})
 
-    @extend_schema(responses={200: McpServerSerializer})
+    @extend_schema(parameters=[IF_NONE_MATCH], responses={200: McpServerSerializer})
     def retrieve(self, request: ApiRequest, id: str) -> HttpResponse:
         body, generation = selectors.server_json(params.parse_uuid(id))
-        entity_tag = body_etag(generation, body)
-        if is_not_modified(request, entity_tag):
-            return HttpResponse(status=304, headers={"ETag": entity_tag})
-        return json_response(body, headers={"ETag": entity_tag})
+        return tagged_response(request, body_etag(generation, body), body)
 
     @extend_schema(request=UpdateMcpServerSerializer, parameters=[IF_MATCH], responses={200: McpServerSerializer})
     def update(self, request: ApiRequest, id: str) -> HttpResponse:

@@ -73,6 +73,14 @@ def check_if_match(request: HttpRequest | Any, generation: int) -> None:
     raise PreconditionFailedError(detail=f"It is now at generation {generation}; read it again.")
 
 
+def tagged_response(request: HttpRequest | Any, entity_tag: str, data: Any) -> HttpResponse:
+    """An object as it is now, or 304 for a caller that knows it; views that answer so document IF_NONE_MATCH."""
+    headers = {"ETag": entity_tag}
+    if is_not_modified(request, entity_tag):
+        return HttpResponse(status=304, headers=headers)
+    return json_response(data, headers=headers)
+
+
 def is_not_modified(request: HttpRequest | Any, entity_tag: str) -> bool:
     """Whether `If-None-Match` names this very entity tag, so that a GET may be answered 304 (RFC 9110, 13.1.2)."""
     header = request.META.get("HTTP_IF_NONE_MATCH")

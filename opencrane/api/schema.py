@@ -127,6 +127,8 @@ def _finish_operation(path: str, method: str, operation: dict[str, Any], schemas
     if any(p.get("in") == "header" and p.get("name") == "If-Match" for p in operation.get("parameters", [])):
         wanted.add("412")
     responses = operation.setdefault("responses", {})
+    if any(p.get("in") == "header" and p.get("name") == "If-None-Match" for p in operation.get("parameters", [])):
+        responses["304"] = {"description": "It is what the caller knows already; no body."}
     for status in sorted(wanted - set(responses)):
         responses[status] = _failure(status)
     for status, response in responses.items():

@@ -113,6 +113,7 @@ class JobViewSet(ApiViewSet):
     """Work that outlasts a request."""
 
     resource: ClassVar[str] = "jobs"
+    failures = {"cancel": ("409",), "retry": ("409",)}
 
     @extend_schema(
         summary="List jobs, newest first",

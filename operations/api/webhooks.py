@@ -17,8 +17,8 @@ from opencrane.api.fields import (
     choices_of,
 )
 from opencrane.api.keyset import Keyset
-from opencrane.api.parameters import CURSOR, IF_MATCH, LIMIT, limit_parameter, query
-from opencrane.api.responses import check_if_match, is_not_modified, json_response
+from opencrane.api.parameters import CURSOR, IF_MATCH, IF_NONE_MATCH, LIMIT, limit_parameter, query
+from opencrane.api.responses import check_if_match, json_response, tagged_response
 from opencrane.api.serializers import ResponseSerializer, StrictSerializer
 from opencrane.api.viewsets import ApiRequest, ApiViewSet
 from operations import rules, selectors, signing
@@ -204,13 +204,10 @@ class WebhookViewSet(ApiViewSet):
         shown = webhook_as_json(selectors.webhook_with_counts(webhook.pk)) | ({"secret": secret} if secret else {})
         return json_response(shown, status=201, headers={"ETag": webhook_etag(webhook)})
 
-    @extend_schema(summary="Show a webhook", parameters=[_ID], responses=WebhookSerializer)
+    @extend_schema(summary="Show a webhook", parameters=[_ID, IF_NONE_MATCH], responses=WebhookSerializer)
     def retrieve(self, request: ApiRequest, id: str) -> HttpResponse:
         webhook = selectors.webhook_with_counts(params.parse_uuid(id))
-        headers = {"ETag": webhook_etag(webhook)}
-        if is_not_modified(request, headers["ETag"]):
-            return HttpResponse(status=304, headers=headers)
-        return json_response(webhook_as_json(webhook), headers=headers)
+        return tagged_response(request, webhook_etag(webhook), webhook_as_json(webhook))
 
     @extend_schema(
         summary="Change a webhook",
@@ -228,7 +225,7 @@ class WebhookViewSet(ApiViewSet):
         shown = selectors.webhook_with_counts(webhook.pk)
         return json_response(webhook_as_json(shown), headers={"ETag": webhook_etag(shown)})
 
-    @extend_schema(summary="Delete a webhook", parameters=[_ID, IF_MATCH], responses=WebhookStatusSerializer)
+    @extend_schema(summary="Delete a webhook", parameters=[_ID, IF_MATCH], responses={200: WebhookStatusSerializer})
     def destroy(self, request: ApiRequest, id: str) -> HttpResponse:
         webhooks.delete_webhook(
             webhook_id=params.parse_uuid(id), precondition=partial(check_if_match, request), actor=self.actor

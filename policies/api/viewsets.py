@@ -9,8 +9,8 @@ from rest_framework.decorators import action
 
 from opencrane.api import params
 from opencrane.api.keyset import next_link
-from opencrane.api.parameters import CURSOR, IF_MATCH, LIMIT, query
-from opencrane.api.responses import check_if_match, is_not_modified, json_response
+from opencrane.api.parameters import CURSOR, IF_MATCH, IF_NONE_MATCH, LIMIT, query
+from opencrane.api.responses import check_if_match, json_response, tagged_response
 from opencrane.api.viewsets import ApiRequest, ApiViewSet
 from operations.api.dualwritten import DualWrittenViewSet
 from policies import selectors
@@ -52,10 +52,10 @@ class PolicyViewSet(DualWrittenViewSet):
         access_policies.create_policy(name=name, values=values, actor=self.actor).wait()
         return json_response({"name": name, "status": "created"}, status=201)
 
-    @extend_schema(responses={200: PolicySerializer})
+    @extend_schema(parameters=[IF_NONE_MATCH], responses={200: PolicySerializer})
     def retrieve(self, request: ApiRequest, name: str) -> HttpResponse:
         policy = selectors.policy_named(name)
-        return json_response(policy_detail(policy), headers={"ETag": policy.etag})
+        return tagged_response(request, policy.etag, policy_detail(policy))
 
     @extend_schema(request=UpdatePolicySerializer, parameters=[IF_MATCH], responses={200: PolicyStatusSerializer})
     def update(self, request: ApiRequest, name: str) -> HttpResponse:
@@ -94,6 +94,7 @@ class PolicyViewSet(DualWrittenViewSet):
 
 class GroupViewSet(ApiViewSet):
     resource = "groups"
+    failures = {"create": ("409", "422"), "update": ("409", "422")}
     lookup_field = "id"
     serializer_class = GroupSerializer
 
@@ -120,13 +121,10 @@ class GroupViewSet(ApiViewSet):
         body, generation = selectors.group_json(group_id)
         return json_response(body, status=201, headers={"ETag": body_etag(generation, body)})
 
-    @extend_schema(responses={200: GroupSerializer})
+    @extend_schema(parameters=[IF_NONE_MATCH], responses={200: GroupSerializer})
     def retrieve(self, request: ApiRequest, id: str) -> HttpResponse:
         body, generation = selectors.group_json(params.parse_uuid(id))
-        entity_tag = body_etag(generation, body)
-        if is_not_modified(request, entity_tag):
-            return HttpResponse(status=304, headers={"ETag": entity_tag})
-        return json_response(body, headers={"ETag": entity_tag})
+        return tagged_response(request, body_etag(generation, body), body)
 
     @extend_schema(request=UpdateGroupSerializer, parameters=[IF_MATCH], responses={200: GroupSerializer})
     def update(self, request: ApiRequest, id: str) -> HttpResponse:

@@ -9,8 +9,8 @@ from rest_framework import serializers
 
 from opencrane.api import params
 from opencrane.api.fields import ChoiceField, JsonObjectField, PatternField, StringField
-from opencrane.api.parameters import CURSOR, IF_MATCH, LIMIT, limit_parameter, query
-from opencrane.api.responses import check_if_match, is_not_modified, json_response, to_json
+from opencrane.api.parameters import CURSOR, IF_MATCH, IF_NONE_MATCH, LIMIT, limit_parameter, query
+from opencrane.api.responses import check_if_match, json_response, tagged_response, to_json
 from opencrane.api.serializers import AcceptedSerializer, ResponseSerializer, StrictSerializer
 from opencrane.api.viewsets import ApiRequest, ApiViewSet
 from operations.models import Job
@@ -152,12 +152,10 @@ class SourceViewSet(ApiViewSet):
         source_id = sources.create_source(values=self.parsed_body(CreateSourceSerializer), actor=self.actor)
         return _answer(source_id, status=201)
 
-    @extend_schema(responses={200: SourceSerializer})
+    @extend_schema(parameters=[IF_NONE_MATCH], responses={200: SourceSerializer})
     def retrieve(self, request: ApiRequest, id: str) -> HttpResponse:
-        answer = _answer(params.parse_uuid(id))
-        if is_not_modified(request, answer["ETag"]):
-            return HttpResponse(status=304, headers={"ETag": answer["ETag"]})
-        return answer
+        body, entity_tag = _shown(params.parse_uuid(id))
+        return tagged_response(request, entity_tag, body)
 
     @extend_schema(request=UpdateSourceSerializer, parameters=[IF_MATCH], responses={200: SourceSerializer})
     def update(self, request: ApiRequest, id: str) -> HttpResponse:
@@ -234,10 +232,15 @@ class SourceViewSet(ApiViewSet):
         return json_response(_import_json(made), status=201)
 
 
-def _answer(source_id: Any, status: int = 200) -> HttpResponse:
+def _shown(source_id: Any) -> tuple[bytes, str]:
     source = source_reading.source_shown(source_id)
     body = to_json(source_reading.source_json(source))
-    return json_response(body, status=status, headers={"ETag": body_etag(source.generation, body)})
+    return body, body_etag(source.generation, body)
+
+
+def _answer(source_id: Any, status: int = 200) -> HttpResponse:
+    body, entity_tag = _shown(source_id)
+    return json_response(body, status=status, headers={"ETag": entity_tag})
 
 
 def _import_json(made: SourceImport) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from opencrane.api import params
 from opencrane.api.identity import caller_of
 from opencrane.api.keyset import next_link
 from opencrane.api.parameters import CURSOR, IF_MATCH, IF_NONE_MATCH, LIMIT, query
-from opencrane.api.responses import check_if_match, is_not_modified, json_response
+from opencrane.api.responses import check_if_match, json_response, tagged_response
 from opencrane.api.viewsets import ApiRequest, ApiViewSet
 from policies.api.viewsets import body_etag
 from policies.models import Scope
@@ -92,10 +92,7 @@ class BundleViewSet(ApiViewSet):
             with_content=with_content,
             may_act=caller is not None and allows(caller.role, self.resource, WRITE),
         )
-        entity_tag = body_etag(generation, body)
-        if is_not_modified(request, entity_tag):
-            return HttpResponse(status=304, headers={"ETag": entity_tag})
-        return json_response(body, headers={"ETag": entity_tag})
+        return tagged_response(request, body_etag(generation, body), body)
 
     @extend_schema(request=UpdateBundleSerializer, parameters=[IF_MATCH], responses={200: BundleStatusSerializer})
     def update(self, request: ApiRequest, id: str) -> HttpResponse:

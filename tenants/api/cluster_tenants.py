@@ -19,8 +19,8 @@ from opencrane.api.fields import (
     StringField,
     choices_of,
 )
-from opencrane.api.parameters import CURSOR, IF_MATCH, LIMIT, query
-from opencrane.api.responses import check_if_match, is_not_modified, json_response
+from opencrane.api.parameters import CURSOR, IF_MATCH, IF_NONE_MATCH, LIMIT, query
+from opencrane.api.responses import check_if_match, json_response, tagged_response
 from opencrane.api.serializers import ResponseSerializer, StrictSerializer
 from opencrane.api.viewsets import ApiRequest
 from operations.api.dualwritten import DualWrittenViewSet
@@ -192,12 +192,10 @@ class ClusterTenantViewSet(DualWrittenViewSet):
         cluster_tenants.create_cluster_tenant(name=name, values=values, actor=self.actor).wait()
         return self._shown(name, status=201)
 
-    @extend_schema(responses={200: ClusterTenantSerializer})
+    @extend_schema(parameters=[IF_NONE_MATCH], responses={200: ClusterTenantSerializer})
     def retrieve(self, request: ApiRequest, name: str) -> HttpResponse:
         row = selectors.cluster_tenant_named(name)
-        if is_not_modified(request, row.etag):
-            return HttpResponse(status=304, headers={"ETag": row.etag})
-        return json_response(cluster_tenant_detail(row), headers={"ETag": row.etag})
+        return tagged_response(request, row.etag, cluster_tenant_detail(row))
 
     @extend_schema(
         request=UpdateClusterTenantSerializer, parameters=[IF_MATCH], responses={200: ClusterTenantSerializer}

@@ -12,7 +12,8 @@ from accounts.models import Role
 from opencrane.api import params
 from opencrane.api.identity import caller_of
 from opencrane.api.keyset import next_link
-from opencrane.api.responses import check_if_match, is_not_modified, json_response
+from opencrane.api.parameters import CURSOR, IF_MATCH, IF_NONE_MATCH, LIMIT
+from opencrane.api.responses import check_if_match, json_response, tagged_response
 from opencrane.api.viewsets import ApiRequest
 from opencrane.errors import ForbiddenError, InvalidError
 from operations.api.dualwritten import DualWrittenViewSet
@@ -41,10 +42,9 @@ _LIST_PARAMETERS = [
     *(OpenApiParameter(name, str) for name in _TEXT_FILTERS),
     OpenApiParameter("phase", str, enum=Phase.values),
     OpenApiParameter("sync", str, enum=[*selectors.SYNC_STATES, "drifted"]),
-    OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": 1000}),
-    OpenApiParameter("cursor", str, description="From the Link header of the page before."),
+    LIMIT,
+    CURSOR,
 ]
-_IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="ETag of the tenant as you know it.")
 
 
 class TenantViewSet(DualWrittenViewSet):
@@ -56,6 +56,7 @@ class TenantViewSet(DualWrittenViewSet):
         "resume": ("409", "422", "502", "504"),
         "sync": ("409", "422", "502", "504"),
         "datasets": ("409", "502", "504"),
+        "access": ("422",),
     }
     serializer_class = TenantSerializer
 
@@ -80,14 +81,12 @@ class TenantViewSet(DualWrittenViewSet):
         lifecycle.create_tenant(name=name, values=values, adopt_retained=adopt, actor=self.actor).wait()
         return json_response({"name": name, "status": "created"}, status=201)
 
-    @extend_schema(responses={200: TenantSerializer})
+    @extend_schema(parameters=[IF_NONE_MATCH], responses={200: TenantSerializer})
     def retrieve(self, request: ApiRequest, name: str) -> HttpResponse:
         tenant = selectors.tenant_named(name)
-        if is_not_modified(request, tenant.etag):
-            return HttpResponse(status=304, headers={"ETag": tenant.etag})
-        return json_response(tenant_detail(tenant), headers={"ETag": tenant.etag})
+        return tagged_response(request, tenant.etag, tenant_detail(tenant))
 
-    @extend_schema(request=UpdateTenantSerializer, parameters=[_IF_MATCH], responses={200: TenantStatusSerializer})
+    @extend_schema(request=UpdateTenantSerializer, parameters=[IF_MATCH], responses={200: TenantStatusSerializer})
     def update(self, request: ApiRequest, name: str) -> HttpResponse:
         changes = self.spec(UpdateTenantSerializer)
         write = lifecycle.update_tenant(
@@ -97,7 +96,7 @@ class TenantViewSet(DualWrittenViewSet):
 
     @extend_schema(
         parameters=[
-            _IF_MATCH,
+            IF_MATCH,
             OpenApiParameter("reason", str, description="Why; goes into the audit trail."),
             OpenApiParameter(
                 "purge", {"type": "boolean", "default": False}, description="Its volume and encryption key go as well."
@@ -115,7 +114,7 @@ class TenantViewSet(DualWrittenViewSet):
         )
         return self.confirmed(write, name, "deleted")
 
-    @extend_schema(request=ReasonSerializer, parameters=[_IF_MATCH], responses={200: TenantStatusSerializer})
+    @extend_schema(request=ReasonSerializer, parameters=[IF_MATCH], responses={200: TenantStatusSerializer})
     @action(detail=True, methods=["post"])
     def suspend(self, request: ApiRequest, name: str) -> HttpResponse:
         write = lifecycle.suspend_tenant(
@@ -123,7 +122,7 @@ class TenantViewSet(DualWrittenViewSet):
         )
         return self.confirmed(write, name, "suspended")
 
-    @extend_schema(request=ReasonSerializer, parameters=[_IF_MATCH], responses={200: TenantStatusSerializer})
+    @extend_schema(request=ReasonSerializer, parameters=[IF_MATCH], responses={200: TenantStatusSerializer})
     @action(detail=True, methods=["post"])
     def resume(self, request: ApiRequest, name: str) -> HttpResponse:
         write = lifecycle.resume_tenant(
@@ -146,15 +145,12 @@ class TenantViewSet(DualWrittenViewSet):
             return json_response(datasets.set_datasets(name=name, datasets=wanted, actor=self.actor))
         return json_response(selectors.datasets_of(selectors.tenant_named(name).pk))
 
-    @extend_schema(responses={200: EffectiveContractSerializer})
+    @extend_schema(parameters=[IF_NONE_MATCH], responses={200: EffectiveContractSerializer})
     @action(detail=True, methods=["get"], url_path="effective-contract")
     def effective_contract(self, request: ApiRequest, name: str) -> HttpResponse:
         """What the tenant may see and call right now; poll it with If-None-Match."""
         contract = effective_contract(selectors.tenant_named(name))
-        headers = {"ETag": f'"{contract["contractId"]}"'}
-        if is_not_modified(request, headers["ETag"]):
-            return HttpResponse(status=304, headers=headers)
-        return json_response(contract, headers=headers)
+        return tagged_response(request, f'"{contract["contractId"]}"', contract)
 
     @extend_schema(
         methods=["GET"],
