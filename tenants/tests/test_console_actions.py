@@ -204,8 +204,11 @@ def test_the_demo_company_is_made_once(capsys: Any) -> None:
     assert 20 <= count <= 30
     assert not Tenant.objects.exclude(email__endswith="@example.com").exists()
     assert all(not tenant.in_flight for tenant in Tenant.objects.all())
+    # One that was deleted and has left its data stays away, too.
+    Tenant.objects.filter(name="ada-lindgren").delete()
+    left("ada-lindgren")
     call_command("demo")
-    assert Tenant.objects.count() == count
+    assert Tenant.objects.count() == count - 1
     assert "0 are new" in capsys.readouterr().out
 
 
@@ -237,6 +240,9 @@ def test_the_form_offers_an_administrator_the_data_of_an_old_name(role: Role) ->
     left()
     client = signed_in(role)
     values = form(name="anna", displayName="Anna", email="anna@example.com")
+    is_admin = role == Role.ADMIN
+    assert ('href="/admin/new-tenant/?name=anna"' in told(client.get("/admin/retained-data/"))) == is_admin
+    assert ("adopt_retained" in told(client.get("/admin/new-tenant/?name=anna"))) == is_admin
     answer = client.post("/admin/new-tenant/", values)
     assert answer.status_code == 409
     assert "has left data" in told(answer)

@@ -16,10 +16,16 @@ from tenants import selectors
 from tenants.api.serializers import DatasetsSerializer
 from tenants.errors import RetainedDataError
 from tenants.models import Tenant
+from tenants.rules import NAME_MAX
 from tenants.services import datasets, lifecycle
 from tenants.services.kind import TENANT
 from tenants.views.detail import TenantPage
 from tenants.views.forms import TenantForm
+
+
+def may_adopt(user: Any) -> bool:
+    """Whether somebody may give a new tenant what an earlier one of its name has left."""
+    return getattr(user, "role", "") == Role.ADMIN
 
 
 class NewTenant(NewPage):
@@ -31,21 +37,19 @@ class NewTenant(NewPage):
     list_page = "admin:tenants"
 
     def blank(self) -> TenantForm:
-        return TenantForm.blank()
+        return TenantForm.blank(self.request.GET.get("name", "")[:NAME_MAX])
 
     def create(self, values: dict[str, Any]) -> str:
         name = values.pop("name")
-        adopts = self.request.POST.get("adopt_retained") == "yes" and self._may_adopt
+        adopts = self.request.POST.get("adopt_retained") == "yes" and may_adopt(self.request.user)
         write = lifecycle.create_tenant(name=name, values=values, adopt_retained=adopts, actor=self.actor)
         settle(self.request, write, f"Tenant {name} is in the cluster.")
         return TenantPage.url(name)
 
     def more(self, form: TenantForm, error: DomainError | None) -> dict[str, Any]:
-        return {"offers_data": isinstance(error, RetainedDataError) and self._may_adopt}
-
-    @property
-    def _may_adopt(self) -> bool:
-        return getattr(self.request.user, "role", "") == Role.ADMIN
+        name = self.request.GET.get("name", "")
+        is_there = isinstance(error, RetainedDataError) or (name and selectors.retained_data(name).exists())
+        return {"offers_data": is_there and may_adopt(self.request.user)}
 
 
 class EditTenant(EditPage[Tenant]):

@@ -71,8 +71,8 @@ class TenantForm(ObjectForm[Tenant]):
     object_max = rules.OVERRIDES_MAX_BYTES
 
     @classmethod
-    def blank(cls) -> "TenantForm":
-        return cls({"skillMode": "all"}, is_new=True)
+    def blank(cls, name: str = "") -> "TenantForm":
+        return cls({"skillMode": "all", "name": name}, is_new=True)
 
     @classmethod
     def of(cls, tenant: Tenant) -> "TenantForm":

@@ -13,6 +13,7 @@ from opencrane.errors import InvalidError
 from tenants import selectors
 from tenants.presentation import retained_data
 from tenants.services import retained
+from tenants.views.editing import may_adopt
 
 
 class RetainedDataList(ConsolePage):
@@ -26,7 +27,8 @@ class RetainedDataList(ConsolePage):
         found = selectors.retained_data(bar.search)
         page = listing(request, selectors.RETAINED_NEWEST, found)
         rows = [retained_data(row) for row in page.rows]
-        return self.render({"bar": bar, "listing": page, "rows": rows, "count": capped_count(found)})
+        values = {"bar": bar, "listing": page, "rows": rows, "count": capped_count(found)}
+        return self.render(values | {"may_adopt": may_adopt(request.user)})
 
 
 class DeleteRetainedData(ConsoleAction):

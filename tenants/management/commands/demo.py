@@ -10,7 +10,7 @@ from cluster import reconcile
 from cluster.errors import KubeError
 from opencrane.actor import Actor
 from opencrane.errors import DomainError
-from tenants.errors import TenantExistsError
+from tenants.errors import RetainedDataError, TenantExistsError
 from tenants.models import Tenant
 from tenants.services import datasets, lifecycle
 from tenants.services.kind import TENANT
@@ -74,7 +74,8 @@ class Command(BaseCommand):
             name = f"{first}-{last}".lower().replace(" ", "-")
             try:
                 lifecycle.create_tenant(name=name, values=_spec(name, first, last, team), actor=DEMO)
-            except TenantExistsError:
+            except (TenantExistsError, RetainedDataError):
+                # Somebody has deleted it, and decides on what it left.
                 continue
             except DomainError as exc:
                 raise CommandError(f"{exc.message} {exc.detail}") from exc
