@@ -6,6 +6,7 @@ from typing import Any
 
 from django import template
 from django.contrib import admin
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -44,6 +45,12 @@ def when(moment: datetime.datetime | None, empty: str = "—") -> str:
         return empty
     stamp = moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return format_html('<time datetime="{}" title="{}">{}</time>', stamp, values.exact(moment), values.relative(moment))
+
+
+@register.simple_tag
+def upcoming(moment: datetime.datetime | None, empty: str = "—") -> str:
+    """When something is to happen; what is due already happens any moment."""
+    return "any moment" if moment is not None and moment <= timezone.now() else when(moment, empty)
 
 
 @register.simple_tag

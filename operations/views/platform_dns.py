@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.dateparse import parse_datetime
 
 from opencrane.console.forms import ApiForm, FormField, Section
 from opencrane.console.pages import ConsolePage
@@ -77,6 +78,7 @@ class DnsPage(ConsolePage):
             for each in issuer["conditions"]:
                 tone, icon = CONDITIONS.get(each["status"], ("muted", "help"))
                 each["chip"] = (tone, icon, f"{each['type']}: {each['status']}")
+                each["since"] = parse_datetime(each.get("lastTransitionTime") or "")
         return self.render(
             {
                 "form": form or DnsForm(filled(issuer)),

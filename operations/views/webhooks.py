@@ -7,6 +7,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils.dateparse import parse_datetime
 
 from opencrane.api.keyset import Keyset
 from opencrane.api.params import parse_uuid
@@ -126,6 +127,7 @@ class WebhookPage(AuditedPage[Webhook]):
                 "delivery": delivery,
                 "status": STATUS[delivery.status],
                 "payload": pretty_json(delivery.event.payload),
+                "log": [{**attempt, "at": parse_datetime(attempt["at"])} for attempt in delivery.log],
                 "is_pending": delivery.status == Delivery.Status.PENDING,
                 "again": max(delivery.not_before, webhook.not_before),
             }

@@ -268,7 +268,9 @@ class BundleActions(ObjectActions):
     def do_delete(self, bundle_id: UUID) -> str:
         bundle = selectors.bundle_by_id(bundle_id)
         self.require_typed(bundle.name)
-        bundles.delete_bundle(bundle_id=bundle_id, precondition=same_generation(self.request), actor=self.actor)
+        bundles.delete_bundle(
+            bundle_id=bundle_id, reason=self.reason, precondition=same_generation(self.request), actor=self.actor
+        )
         messages.success(self.request, f"Skill bundle {bundle} is deleted.")
         return reverse("admin:skills")
 
