@@ -13,6 +13,7 @@ from budgets import rules
 from budgets.errors import AccountBudgetNotFoundError, LitellmKeyNotFoundError
 from budgets.models import Budget, LitellmKey, ProviderKey
 from opencrane.api.keyset import Keyset, Page
+from opencrane.rows import one
 
 USAGE_NEWEST = Keyset([("recorded_at", "desc"), ("id", "desc")], name="token usage", default_limit=100)
 ACCOUNTS_NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="account budgets")
@@ -98,10 +99,8 @@ def account_budget(user_id: str) -> Budget:
     Raises:
         AccountBudgetNotFoundError
     """
-    found = Budget.objects.filter(scope=Budget.Scope.ACCOUNT, key=user_id.lower()).first()
-    if found is None:
-        raise AccountBudgetNotFoundError(f"There is no budget of {user_id}.")
-    return found
+    missing = AccountBudgetNotFoundError(f"There is no budget of {user_id}.")
+    return one(Budget.objects, missing, scope=Budget.Scope.ACCOUNT, key=user_id.lower())
 
 
 def account_budgets(filters: dict[str, str], page: Page) -> list[tuple[Budget, Spend]]:

@@ -11,7 +11,8 @@ from mcpservers.errors import McpCredentialNotFoundError, McpServerNotFoundError
 from mcpservers.models import McpCredential, McpHealth, McpProbe, McpServer
 from opencrane.api.keyset import Keyset, Page
 from opencrane.api.params import parse_uuid
-from policies.selectors import NO_ID, json_page, like
+from opencrane.rows import one
+from policies.selectors import json_page, like
 
 NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="mcp servers")
 PROBES_NEWEST = Keyset([("at", "desc"), ("id", "desc")], name="probes")
@@ -101,10 +102,7 @@ def server_for_update(server_id: UUID | None) -> McpServer:
     Raises:
         McpServerNotFoundError
     """
-    server = McpServer.objects.select_for_update().filter(pk=server_id or NO_ID).first()
-    if server is None:
-        raise McpServerNotFoundError
-    return server
+    return one(McpServer.objects.select_for_update(), McpServerNotFoundError, pk=server_id)
 
 
 def server_by_id(server_id: UUID | None) -> McpServer:
@@ -113,10 +111,7 @@ def server_by_id(server_id: UUID | None) -> McpServer:
     Raises:
         McpServerNotFoundError
     """
-    server = McpServer.objects.filter(pk=server_id or NO_ID).first()
-    if server is None:
-        raise McpServerNotFoundError
-    return server
+    return one(McpServer.objects, McpServerNotFoundError, pk=server_id)
 
 
 def server_by_id_or_name(text: str) -> McpServer | None:
@@ -134,10 +129,7 @@ def credential_for_update(server: McpServer, credential_id: UUID | None) -> McpC
     Raises:
         McpCredentialNotFoundError
     """
-    credential = McpCredential.objects.filter(server=server, pk=credential_id or NO_ID).first()
-    if credential is None:
-        raise McpCredentialNotFoundError
-    return credential
+    return one(McpCredential.objects, McpCredentialNotFoundError, server=server, pk=credential_id)
 
 
 def active_servers(ids: list[str]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from cluster.kinds import Kind
 from cluster.models import ClusterHealth, Definition, DriftEvaluation, DriftFinding, Outcome, Revision
+from opencrane.rows import one
 from operations.errors import DeliveryNotFoundError, JobNotFoundError, WebhookNotFoundError
 from operations.models import (
     AuditEntry,
@@ -55,10 +56,7 @@ def job_by_id(job_id: UUID) -> Job:
     Raises:
         JobNotFoundError: there is none.
     """
-    job = Job.objects.filter(pk=job_id).first()
-    if job is None:
-        raise JobNotFoundError
-    return job
+    return one(Job.objects, JobNotFoundError, pk=job_id)
 
 
 def job_for_update(job_id: UUID) -> Job:
@@ -67,10 +65,7 @@ def job_for_update(job_id: UUID) -> Job:
     Raises:
         JobNotFoundError: there is none.
     """
-    job = Job.objects.select_for_update().filter(pk=job_id).first()
-    if job is None:
-        raise JobNotFoundError
-    return job
+    return one(Job.objects.select_for_update(), JobNotFoundError, pk=job_id)
 
 
 def jobs_to_start(limit: int = 500) -> list[UUID]:
@@ -191,7 +186,6 @@ def sync_backlog(kind: Kind[Any], cap: int) -> dict[str, Any]:
 
 # -- webhooks ---------------------------------------------------------------------------------------------------------
 
-_NO_ID = UUID(int=0)
 # A delivery younger than this is still on its way through the broker.
 DELIVERY_ON_ITS_WAY = timedelta(seconds=2)
 REPLAYED_AT_MOST = 10_000
@@ -203,10 +197,7 @@ def webhook_by_id(webhook_id: UUID | None) -> Webhook:
     Raises:
         WebhookNotFoundError
     """
-    webhook = Webhook.objects.filter(pk=webhook_id or _NO_ID).first()
-    if webhook is None:
-        raise WebhookNotFoundError
-    return webhook
+    return one(Webhook.objects, WebhookNotFoundError, pk=webhook_id)
 
 
 def webhook_for_update(webhook_id: UUID | None) -> Webhook:
@@ -215,10 +206,7 @@ def webhook_for_update(webhook_id: UUID | None) -> Webhook:
     Raises:
         WebhookNotFoundError
     """
-    webhook = Webhook.objects.select_for_update(no_key=True).filter(pk=webhook_id or _NO_ID).first()
-    if webhook is None:
-        raise WebhookNotFoundError
-    return webhook
+    return one(Webhook.objects.select_for_update(no_key=True), WebhookNotFoundError, pk=webhook_id)
 
 
 def webhooks_matching(filters: dict[str, Any]) -> QuerySet[Webhook]:
@@ -244,10 +232,7 @@ def webhook_with_counts(webhook_id: UUID | None) -> Webhook:
     Raises:
         WebhookNotFoundError
     """
-    webhook = webhooks_matching({}).filter(pk=webhook_id or _NO_ID).first()
-    if webhook is None:
-        raise WebhookNotFoundError
-    return webhook
+    return one(webhooks_matching({}), WebhookNotFoundError, pk=webhook_id)
 
 
 def deliveries_of(webhook: Webhook, *, status: str = "", event: str = "") -> QuerySet[Delivery]:
@@ -264,10 +249,7 @@ def delivery_of(webhook: Webhook, delivery_id: UUID | None) -> Delivery:
     Raises:
         DeliveryNotFoundError
     """
-    found = Delivery.objects.select_related("event").filter(webhook=webhook, pk=delivery_id or _NO_ID).first()
-    if found is None:
-        raise DeliveryNotFoundError
-    return found
+    return one(Delivery.objects.select_related("event"), DeliveryNotFoundError, webhook=webhook, pk=delivery_id)
 
 
 def events_to_replay(webhook: Webhook, *, since: Any, until: Any, only_failed: bool) -> list[UUID]:

@@ -11,6 +11,7 @@ from django.db.models import Q, QuerySet
 from cluster.client import cluster_client
 from cluster.errors import KubeError
 from opencrane.api.keyset import Keyset, Page
+from opencrane.rows import one
 from policies.errors import GroupNotFoundError, PolicyNotFoundError
 from policies.models import AccessPolicy, Group, GroupMember
 from tenants.models import Tenant
@@ -18,8 +19,6 @@ from tenants.models import Tenant
 NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="policies")
 TENANTS_BY_NAME = Keyset([("name", "asc")], name="tenants of a policy")
 COUNT_CAP = 1000
-# What is asked for when a path segment is no UUID; no row has it.
-NO_ID = UUID(int=0)
 
 _TIME = """to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 _SYNC = """CASE WHEN p.deleting THEN 'deleting' WHEN p.observed_generation = p.generation THEN 'synced'
@@ -46,10 +45,7 @@ def policy_named(name: str) -> AccessPolicy:
     Raises:
         PolicyNotFoundError
     """
-    policy = AccessPolicy.objects.filter(name=name).first()
-    if policy is None:
-        raise PolicyNotFoundError(f"There is no access policy named {name}.")
-    return policy
+    return one(AccessPolicy.objects, PolicyNotFoundError(f"There is no access policy named {name}."), name=name)
 
 
 def policies_matching(filters: dict[str, str]) -> QuerySet[AccessPolicy]:
@@ -238,10 +234,7 @@ def group_id_named(name: str) -> UUID:
     Raises:
         GroupNotFoundError
     """
-    found = Group.objects.filter(name=name).values_list("pk", flat=True).first()
-    if found is None:
-        raise GroupNotFoundError
-    return found
+    return one(Group.objects, GroupNotFoundError, name=name).pk
 
 
 def group_for_update(group_id: UUID | None) -> Group:
@@ -250,7 +243,4 @@ def group_for_update(group_id: UUID | None) -> Group:
     Raises:
         GroupNotFoundError
     """
-    group = Group.objects.select_for_update().filter(pk=group_id or NO_ID).first()
-    if group is None:
-        raise GroupNotFoundError
-    return group
+    return one(Group.objects.select_for_update(), GroupNotFoundError, pk=group_id)

@@ -11,7 +11,8 @@ from django.db.models import QuerySet
 from opencrane.api.keyset import Keyset, Page
 from opencrane.api.params import parse_uuid
 from opencrane.api.responses import to_json
-from policies.selectors import NO_ID, json_page, like
+from opencrane.rows import one
+from policies.selectors import json_page, like
 from skills import rules
 from skills.errors import SkillBundleNotFoundError
 from skills.models import SkillBundle
@@ -162,10 +163,7 @@ def bundle_for_update(bundle_id: UUID | None) -> SkillBundle:
     Raises:
         SkillBundleNotFoundError
     """
-    bundle = SkillBundle.objects.select_for_update().filter(pk=bundle_id or NO_ID).first()
-    if bundle is None:
-        raise SkillBundleNotFoundError
-    return bundle
+    return one(SkillBundle.objects.select_for_update(), SkillBundleNotFoundError, pk=bundle_id)
 
 
 def bundle_by_id(bundle_id: UUID | None) -> SkillBundle:
@@ -174,10 +172,7 @@ def bundle_by_id(bundle_id: UUID | None) -> SkillBundle:
     Raises:
         SkillBundleNotFoundError
     """
-    bundle = SkillBundle.objects.filter(pk=bundle_id or NO_ID).first()
-    if bundle is None:
-        raise SkillBundleNotFoundError
-    return bundle
+    return one(SkillBundle.objects, SkillBundleNotFoundError, pk=bundle_id)
 
 
 def bundle_named(text: str) -> SkillBundle | None:

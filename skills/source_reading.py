@@ -21,8 +21,8 @@ from django.utils import timezone
 
 from mcpservers.models import McpServer
 from opencrane.api.keyset import Keyset
+from opencrane.rows import one
 from operations.models import Job
-from policies.selectors import NO_ID
 from skills.errors import SourceItemNotFoundError, ThirdPartySourceNotFoundError
 from skills.models import SkillBundle, SourceImport, SourceItem, ThirdPartySource
 
@@ -96,10 +96,7 @@ def source_shown(source_id: UUID | None) -> Any:
     Raises:
         ThirdPartySourceNotFoundError
     """
-    found = sources_matching({}).filter(pk=source_id or NO_ID).first()
-    if found is None:
-        raise ThirdPartySourceNotFoundError
-    return found
+    return one(sources_matching({}), ThirdPartySourceNotFoundError, pk=source_id)
 
 
 def source_by_id(source_id: UUID | None) -> ThirdPartySource:
@@ -108,10 +105,7 @@ def source_by_id(source_id: UUID | None) -> ThirdPartySource:
     Raises:
         ThirdPartySourceNotFoundError
     """
-    found = ThirdPartySource.objects.filter(pk=source_id or NO_ID).first()
-    if found is None:
-        raise ThirdPartySourceNotFoundError
-    return found
+    return one(ThirdPartySource.objects, ThirdPartySourceNotFoundError, pk=source_id)
 
 
 def source_named(name: str) -> ThirdPartySource | None:
@@ -125,10 +119,7 @@ def source_for_update(source_id: UUID | None) -> ThirdPartySource:
     Raises:
         ThirdPartySourceNotFoundError
     """
-    found = ThirdPartySource.objects.select_for_update().filter(pk=source_id or NO_ID).first()
-    if found is None:
-        raise ThirdPartySourceNotFoundError
-    return found
+    return one(ThirdPartySource.objects.select_for_update(), ThirdPartySourceNotFoundError, pk=source_id)
 
 
 def sources_due(limit: int) -> list[UUID]:
@@ -220,10 +211,7 @@ def item_of(source: ThirdPartySource, item_id: UUID | None) -> SourceItem:
     Raises:
         SourceItemNotFoundError
     """
-    found = SourceItem.objects.filter(source=source, pk=item_id or NO_ID).first()
-    if found is None:
-        raise SourceItemNotFoundError
-    return found
+    return one(SourceItem.objects, SourceItemNotFoundError, source=source, pk=item_id)
 
 
 def item_names(item_ids: list[UUID]) -> dict[UUID, str]:

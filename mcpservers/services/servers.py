@@ -1,11 +1,11 @@
 """MCP servers: make, change, delete; grants and credentials go with them."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from mcpservers import rules, selectors
@@ -13,24 +13,27 @@ from mcpservers.errors import McpServerExistsError
 from mcpservers.models import McpCredential, McpHealth, McpServer
 from opencrane.actor import Actor
 from opencrane.errors import InvalidError
+from opencrane.rows import REQUIRED, Fields, unique
 from operations.services import audit
 from policies.models import Grant
-from policies.services.grants import delete_grants, replace_grants, resolve_grants
+from policies.services.grants import delete_grants, set_grants
 
 Precondition = Callable[[int], None]
 Values = dict[str, Any]
-# Field to what it is when it is cleared or not given; None for those that have to be given.
-_FIELDS: dict[str, Any] = {
-    "name": None,
-    "endpoint": None,
-    "transport": None,
-    "description": "",
-    "scope": McpServer.Scope.ORG.value,
-    "status": McpServer.Status.DRAFT.value,
-    "capabilities": ...,
-    "source_id": "",
-}
-_OUTSIDE = {"source_id": "sourceId"}
+_FIELDS = Fields(
+    {
+        "name": REQUIRED,
+        "endpoint": REQUIRED,
+        "transport": REQUIRED,
+        "description": "",
+        "scope": McpServer.Scope.ORG.value,
+        "status": McpServer.Status.DRAFT.value,
+        "capabilities": None,
+        "source_id": "",
+    },
+    {"source_id": "sourceId"},
+)
+_record = audit.Trail("mcp_server", "McpServer").record
 
 
 def create_server(*, values: Values, actor: Actor) -> UUID:
@@ -45,15 +48,12 @@ def create_server(*, values: Values, actor: Actor) -> UUID:
         ReferenceNotFoundError: a grant names what does not exist.
     """
     server = McpServer()
-    for name, cleared in _FIELDS.items():
-        value = values.get(name)
-        setattr(server, name, (None if cleared is ... else cleared) if value is None else value)
+    _FIELDS.fill(server, values)
     _check_endpoint(server)
-    with _translated(server.name), transaction.atomic(durable=True):
+    with _named(server.name), transaction.atomic(durable=True):
         server.save(force_insert=True)
-        after = {_OUTSIDE.get(name, name): getattr(server, name) for name in _FIELDS if getattr(server, name)}
-        after |= _set_parts(server, values)[1]
-        _record(server, "created", f"Created MCP server {server.name}.", None, after, actor)
+        after = _FIELDS.shown(server) | _set_parts(server, values)[1]
+        _record(server.name, "created", f"Created MCP server {server.name}.", None, after, actor)
     return server.pk
 
 
@@ -67,20 +67,10 @@ def update_server(
     Raises:
         McpServerNotFoundError, PreconditionFailedError, and as `create_server`.
     """
-    with _translated(str(changes.get("name", ""))), transaction.atomic(durable=True):
+    with _named(changes.get("name")), transaction.atomic(durable=True):
         server = selectors.server_for_update(server_id)
         precondition(server.generation)
-        before: Values = {}
-        after: Values = {}
-        for name, cleared in _FIELDS.items():
-            if name not in changes:
-                continue
-            old, new = getattr(server, name), changes[name]
-            if new is None:
-                new = None if cleared is ... else old if cleared is None else cleared
-            if old != new:
-                before[_OUTSIDE.get(name, name)], after[_OUTSIDE.get(name, name)] = old, new
-                setattr(server, name, new)
+        before, after = _FIELDS.change(server, changes)
         _check_endpoint(server)
         gone, new_parts = _set_parts(server, changes)
         before |= gone
@@ -93,7 +83,7 @@ def update_server(
         server.updated_at = server.next_probe_at = timezone.now()
         server.save()
         changed = ", ".join(sorted({*before, *after}))
-        _record(server, "updated", f"Changed {changed} of MCP server {server.name}.", before, after, actor)
+        _record(server.name, "updated", f"Changed {changed} of MCP server {server.name}.", before, after, actor)
 
 
 def delete_server(*, server_id: UUID | None, precondition: Precondition = lambda _: None, actor: Actor) -> None:
@@ -107,10 +97,9 @@ def delete_server(*, server_id: UUID | None, precondition: Precondition = lambda
         precondition(server.generation)
         grants = delete_grants(Grant.PayloadType.MCP_SERVER, str(server.pk))
         before = {"name": server.name, "endpoint": server.endpoint, "transport": server.transport}
-        gone = McpServer(pk=server.pk, name=server.name)
         server.delete()
-        message = f"Deleted MCP server {gone.name}" + (f" and {grants} grants about it." if grants else ".")
-        _record(gone, "deleted", message, before, None, actor)
+        message = f"Deleted MCP server {server.name}" + (f" and {grants} grants about it." if grants else ".")
+        _record(server.name, "deleted", message, before, None, actor)
 
 
 def add_credential(*, server_id: UUID | None, values: Values, actor: Actor) -> McpCredential:
@@ -126,7 +115,7 @@ def add_credential(*, server_id: UUID | None, values: Values, actor: Actor) -> M
         credential.refresh_from_db(fields=["created_at"])
         _touch(server)
         message = f"Added credential {credential.display_name} to MCP server {server.name}."
-        _record(server, "credential_added", message, None, _audited(credential), actor)
+        _record(server.name, "credential_added", message, None, _audited(credential), actor)
     return credential
 
 
@@ -143,7 +132,7 @@ def delete_credential(*, server_id: UUID | None, credential_id: UUID | None, act
         credential.delete()
         _touch(server)
         message = f"Removed credential {before['displayName']} from MCP server {server.name}."
-        _record(server, "credential_removed", message, before, None, actor)
+        _record(server.name, "credential_removed", message, before, None, actor)
 
 
 def _set_parts(server: McpServer, values: Values) -> tuple[Values, Values]:
@@ -151,12 +140,9 @@ def _set_parts(server: McpServer, values: Values) -> tuple[Values, Values]:
     before: Values = {}
     after: Values = {}
     if "grants" in values:
-        payload = str(server.pk)
-        wanted = resolve_grants(
-            values["grants"] or [], payload_type=Grant.PayloadType.MCP_SERVER, payload_id=payload, scope=server.scope
+        before["grants"], after["grants"] = set_grants(
+            Grant.PayloadType.MCP_SERVER, str(server.pk), values["grants"] or [], scope=server.scope
         )
-        present = Grant.objects.filter(payload_type=Grant.PayloadType.MCP_SERVER, payload_id=payload)
-        before["grants"], after["grants"] = replace_grants(present, wanted)
     if "credentials" in values:
         before["credentials"], after["credentials"] = _replace_credentials(server, values["credentials"] or [])
     return {key: value for key, value in before.items() if value}, {key: value for key, value in after.items() if value}
@@ -212,23 +198,5 @@ def _check_endpoint(server: McpServer) -> None:
         raise InvalidError(fields={"endpoint": [str(exc)]}) from exc
 
 
-@contextmanager
-def _translated(name: str) -> Iterator[None]:
-    """Turns a name that is taken into the error that says so."""
-    try:
-        yield
-    except IntegrityError as exc:
-        if "mcp_server_name_key" not in str(exc):
-            raise
-        raise McpServerExistsError(f"There is an MCP server named {name} already.") from exc
-
-
-def _record(server: McpServer, verb: str, message: str, before: Any, after: Any, actor: Actor) -> None:
-    audit.record(
-        action=f"mcp_server.{verb}",
-        resource=f"McpServer/{server.name}",
-        message=message,
-        before=before,
-        after=after,
-        actor=actor,
-    )
+def _named(name: str | None) -> AbstractContextManager[None]:
+    return unique("mcp_server_name_key", McpServerExistsError(f"There is an MCP server named {name} already."))

@@ -65,6 +65,26 @@ def record(
     insert(_entry(change, actor))
 
 
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """The entries about one kind of object.
+
+    Attributes:
+        noun: of its actions, as in `group.created`.
+        kind: of its resources, as in `Group/engineers`.
+    """
+
+    noun: str
+    kind: str
+
+    def record(self, name: str, verb: str, message: str, before: Any, after: Any, actor: Actor) -> None:
+        """Insert one entry in the caller's transaction; see `record` of this module."""
+        resource = f"{self.kind}/{name}"
+        record(
+            action=f"{self.noun}.{verb}", resource=resource, message=message, before=before, after=after, actor=actor
+        )
+
+
 def record_many(changes: Sequence[Change], *, actor: Actor) -> None:
     """Insert one entry for each change, in their order and in one statement; otherwise as `record`."""
     _require_transaction()

@@ -6,11 +6,12 @@ exactly if its cause is committed. Sending is `operations.services.deliveries`.
 
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 from psycopg.types.json import Jsonb
@@ -18,6 +19,7 @@ from psycopg.types.json import Jsonb
 from opencrane.actor import Actor
 from opencrane.errors import ConflictError
 from opencrane.masking import mask
+from opencrane.rows import unique
 from opencrane.tasks import enqueue_on_commit
 from operations import selectors, signing
 from operations.errors import WebhookExistsError
@@ -37,6 +39,7 @@ SEND_TASK = "operations.send_deliveries"
 DRIFT_WEBHOOK = "OPENCRANE_DRIFT_WEBHOOK_URL"
 Precondition = Callable[[int], None]
 Values = dict[str, Any]
+_record = audit.Trail("webhook", "Webhook").record
 
 _EMIT = """
 WITH happened AS (
@@ -128,12 +131,9 @@ def create_webhook(*, values: Values, actor: Actor) -> tuple[Webhook, str]:
         enabled=values.get("enabled", True),
         secret=made or values["secret"],
     )
-    try:
-        with transaction.atomic(durable=True):
-            webhook.save(force_insert=True)
-            _record(webhook, "created", f"Created webhook {webhook.name}.", None, _audited(webhook), actor)
-    except IntegrityError as exc:
-        raise _translated(exc, webhook.name) from exc
+    with _named(webhook.name), transaction.atomic(durable=True):
+        webhook.save(force_insert=True)
+        _record(webhook.name, "created", f"Created webhook {webhook.name}.", None, _audited(webhook), actor)
     webhook.refresh_from_db()
     return webhook, made
 
@@ -149,38 +149,35 @@ def update_webhook(
         WebhookNotFoundError, WebhookExistsError, PreconditionFailedError.
         ConflictError: it is built in.
     """
-    try:
-        with transaction.atomic(durable=True):
-            webhook = _editable(webhook_id)
-            precondition(webhook.generation)
-            before = _audited(webhook)
-            is_resealed = changes.get("secret") is not None and changes["secret"] != webhook.secret
-            for name in ("name", "url", "enabled", "secret"):
-                if changes.get(name) is not None:
-                    setattr(webhook, name, changes[name])
-            if changes.get("events") is not None:
-                webhook.events = sorted(changes["events"])
-            if "description" in changes:
-                webhook.description = changes["description"] or ""
-            after = _audited(webhook)
-            changed = sorted(key for key in after if after[key] != before[key]) + ["secret"] * is_resealed
-            if not changed:
-                return webhook
-            _save(webhook)
-            if {"url", "enabled"} & set(changed):
-                Webhook.objects.filter(pk=webhook.pk).update(failures=0, failing_since=None, not_before=Now())
-                enqueue_on_commit(SEND_TASK, str(webhook.pk))
-            told = {key: (before[key], after[key]) for key in changed if key in after}
-            _record(
-                webhook,
-                "updated",
-                f"Changed {', '.join(changed)} of webhook {webhook.name}.",
-                {key: old for key, (old, _) in told.items()},
-                {key: new for key, (_, new) in told.items()},
-                actor,
-            )
-    except IntegrityError as exc:
-        raise _translated(exc, str(changes.get("name", ""))) from exc
+    with _named(changes.get("name")), transaction.atomic(durable=True):
+        webhook = _editable(webhook_id)
+        precondition(webhook.generation)
+        before = _audited(webhook)
+        is_resealed = changes.get("secret") is not None and changes["secret"] != webhook.secret
+        for name in ("name", "url", "enabled", "secret"):
+            if changes.get(name) is not None:
+                setattr(webhook, name, changes[name])
+        if changes.get("events") is not None:
+            webhook.events = sorted(changes["events"])
+        if "description" in changes:
+            webhook.description = changes["description"] or ""
+        after = _audited(webhook)
+        changed = sorted(key for key in after if after[key] != before[key]) + ["secret"] * is_resealed
+        if not changed:
+            return webhook
+        _save(webhook)
+        if {"url", "enabled"} & set(changed):
+            Webhook.objects.filter(pk=webhook.pk).update(failures=0, failing_since=None, not_before=Now())
+            enqueue_on_commit(SEND_TASK, str(webhook.pk))
+        told = {key: (before[key], after[key]) for key in changed if key in after}
+        _record(
+            webhook.name,
+            "updated",
+            f"Changed {', '.join(changed)} of webhook {webhook.name}.",
+            {key: old for key, (old, _) in told.items()},
+            {key: new for key, (_, new) in told.items()},
+            actor,
+        )
     return webhook
 
 
@@ -194,7 +191,7 @@ def renew_secret(*, webhook_id: UUID | None, actor: Actor) -> str:
         webhook = _editable(webhook_id)
         webhook.secret = made = signing.new_secret()
         _save(webhook)
-        _record(webhook, "secret_renewed", f"Made a new secret for webhook {webhook.name}.", None, None, actor)
+        _record(webhook.name, "secret_renewed", f"Made a new secret for webhook {webhook.name}.", None, None, actor)
     return made
 
 
@@ -207,9 +204,9 @@ def delete_webhook(*, webhook_id: UUID | None, precondition: Precondition = lamb
     with transaction.atomic(durable=True):
         webhook = _editable(webhook_id)
         precondition(webhook.generation)
-        before, gone = _audited(webhook), Webhook(pk=webhook.pk, name=webhook.name)
+        before = _audited(webhook)
         webhook.delete()
-        _record(gone, "deleted", f"Deleted webhook {gone.name}.", before, None, actor)
+        _record(webhook.name, "deleted", f"Deleted webhook {webhook.name}.", before, None, actor)
 
 
 def send_test(*, webhook_id: UUID | None, actor: Actor) -> Delivery:
@@ -222,7 +219,7 @@ def send_test(*, webhook_id: UUID | None, actor: Actor) -> Delivery:
         webhook = selectors.webhook_for_update(webhook_id)
         event = WebhookEvent.objects.create(event=TEST_EVENT, payload={"webhook": webhook.name, "by": actor.name})
         delivery = _deliver(webhook, event)
-        _record(webhook, "tested", f"Sent a test to webhook {webhook.name}.", None, None, actor)
+        _record(webhook.name, "tested", f"Sent a test to webhook {webhook.name}.", None, None, actor)
     return delivery
 
 
@@ -245,7 +242,7 @@ def resend_delivery(*, webhook_id: UUID | None, delivery_id: UUID | None, actor:
             return old
         delivery = _deliver(webhook, old.event)
         message = f"Sent {old.event.event} of {old.event.created_at:%Y-%m-%d %H:%M} to webhook {webhook.name} again."
-        _record(webhook, "resent", message, None, {"delivery": str(delivery.pk), "resendOf": str(old.pk)}, actor)
+        _record(webhook.name, "resent", message, None, {"delivery": str(delivery.pk), "resendOf": str(old.pk)}, actor)
     return delivery
 
 
@@ -266,7 +263,9 @@ def replay(*, webhook_id: UUID | None, since: Any = None, until: Any = None, onl
         )
         if made:
             _wake(webhook)
-            _record(webhook, "replayed", f"Sent {len(made)} events to webhook {webhook.name} again.", None, None, actor)
+            _record(
+                webhook.name, "replayed", f"Sent {len(made)} events to webhook {webhook.name} again.", None, None, actor
+            )
     return len(made)
 
 
@@ -313,18 +312,5 @@ def _audited(webhook: Webhook) -> Values:
     }
 
 
-def _translated(exc: IntegrityError, name: str) -> Exception:
-    if "webhook_name_key" not in str(exc):
-        return exc
-    return WebhookExistsError(f"There is a webhook named {name} already.")
-
-
-def _record(webhook: Webhook, verb: str, message: str, before: Any, after: Any, actor: Actor) -> None:
-    audit.record(
-        action=f"webhook.{verb}",
-        resource=f"Webhook/{webhook.name}",
-        message=message,
-        before=before,
-        after=after,
-        actor=actor,
-    )
+def _named(name: str | None) -> AbstractContextManager[None]:
+    return unique("webhook_name_key", WebhookExistsError(f"There is a webhook named {name} already."))

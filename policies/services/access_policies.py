@@ -7,12 +7,13 @@ decides whether to wait for the cluster. None of them talks to the cluster.
 from collections.abc import Callable
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from cluster import intent
 from cluster.kinds import Spec
 from cluster.wait import Write
 from opencrane.actor import Actor
+from opencrane.rows import unique
 from policies import selectors
 from policies.errors import PolicyExistsError, PolicyInUseError, PolicyNotFoundError
 from policies.models import AccessPolicy
@@ -38,16 +39,12 @@ def create_policy(*, name: str, values: Spec, actor: Actor) -> Write:
     intent.require_reachable_cluster()
     policy = AccessPolicy(name=name)
     ACCESS_POLICY.assign(policy, _with_domains(values, None))
-    try:
-        with transaction.atomic(durable=True):
-            write = intent.created(ACCESS_POLICY, policy, actor=actor)
-            after = ACCESS_POLICY.spec(policy)
-            ACCESS_POLICY.record(policy, "created", f"Created access policy {name}.", after=after, actor=actor)
-            policy_changed(name, [policy.tenant_selector])
-    except IntegrityError as exc:
-        if "accesspolicy_name_key" not in str(exc):
-            raise
-        raise PolicyExistsError(f"There is an access policy named {name} already.") from exc
+    taken = PolicyExistsError(f"There is an access policy named {name} already.")
+    with unique("accesspolicy_name_key", taken), transaction.atomic(durable=True):
+        write = intent.created(ACCESS_POLICY, policy, actor=actor)
+        after = ACCESS_POLICY.spec(policy)
+        ACCESS_POLICY.record(policy, "created", f"Created access policy {name}.", after=after, actor=actor)
+        policy_changed(name, [policy.tenant_selector])
     return write
 
 

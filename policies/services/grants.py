@@ -97,6 +97,14 @@ def replace_grants(present: QuerySet[Grant], wanted: list[Grant]) -> tuple[list[
     return [audited(grant) for grant in gone], [audited(grant) for grant in new]
 
 
+def set_grants(
+    payload_type: str, payload_id: str, items: Sequence[dict[str, Any]], *, scope: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Make a payload have exactly these grants, as `resolve_grants` takes them; returns what `replace_grants` does."""
+    wanted = resolve_grants(items, payload_type=payload_type, payload_id=payload_id, scope=scope)
+    return replace_grants(Grant.objects.filter(payload_type=payload_type, payload_id=payload_id), wanted)
+
+
 def delete_grants(payload_type: str, payload_id: str) -> int:
     """Drop every grant about one payload that is going; returns how many there were."""
     return Grant.objects.filter(payload_type=payload_type, payload_id=payload_id).delete()[0]

@@ -1,16 +1,17 @@
 """Groups: make, change, delete; members and grants go with them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
 from opencrane.actor import Actor
 from opencrane.errors import ReferenceNotFoundError
+from opencrane.rows import REQUIRED, Fields, unique
 from operations.services import audit
 from policies import selectors
 from policies.errors import GroupExistsError
@@ -20,6 +21,8 @@ from policies.services.grants import locked_tenants, replace_grants, resolve_gra
 
 Precondition = Callable[[int], None]
 Values = dict[str, Any]
+_FIELDS = Fields({"name": REQUIRED, "scope": Scope.ORG.value, "description": ""})
+_record = audit.Trail("group", "Group").record
 
 
 def create_group(*, values: Values, actor: Actor) -> UUID:
@@ -33,14 +36,12 @@ def create_group(*, values: Values, actor: Actor) -> UUID:
         GroupExistsError: the name is taken.
         ReferenceNotFoundError, InvalidError: a member or a grant names what does not exist, or makes no sense.
     """
-    group = Group(
-        name=values["name"], scope=values.get("scope") or Scope.ORG, description=values.get("description") or ""
-    )
-    with _translated(group.name), transaction.atomic(durable=True):
+    group = Group()
+    _FIELDS.fill(group, values)
+    with _named(group.name), transaction.atomic(durable=True):
         group.save(force_insert=True)
-        after: Values = {"name": group.name, "scope": group.scope, "description": group.description}
-        after |= _set_parts(group, values)[1]
-        _record(group, "created", f"Created group {group.name}.", None, after, actor)
+        after = _FIELDS.shown(group) | _set_parts(group, values)[1]
+        _record(group.name, "created", f"Created group {group.name}.", None, after, actor)
     return group.pk
 
 
@@ -57,15 +58,10 @@ def update_group(
     Raises:
         GroupNotFoundError, PreconditionFailedError, and as `create_group`.
     """
-    with _translated(str(changes.get("name", ""))), transaction.atomic(durable=True):
+    with _named(changes.get("name")), transaction.atomic(durable=True):
         group = selectors.group_for_update(group_id)
         precondition(group.generation)
-        wanted = {"name": group.name, "scope": Scope.ORG, "description": ""}
-        fields = {key: changes[key] or default for key, default in wanted.items() if key in changes}
-        before: Values = {key: getattr(group, key) for key, value in fields.items() if getattr(group, key) != value}
-        after: Values = {key: fields[key] for key in before}
-        for key, value in after.items():
-            setattr(group, key, value)
+        before, after = _FIELDS.change(group, changes)
         gone, new = _set_parts(group, changes)
         before |= gone
         after |= new
@@ -75,7 +71,7 @@ def update_group(
         group.updated_at = timezone.now()
         group.save()
         changed = ", ".join(sorted({*before, *after}))
-        _record(group, "updated", f"Changed {changed} of group {group.name}.", before, after, actor)
+        _record(group.name, "updated", f"Changed {changed} of group {group.name}.", before, after, actor)
 
 
 def delete_group(*, group_id: UUID | None, precondition: Precondition = lambda _: None, actor: Actor) -> None:
@@ -99,11 +95,9 @@ def delete_group(*, group_id: UUID | None, precondition: Precondition = lambda _
         losing = Group.objects.filter(grants__in=naming).exclude(pk=group.pk)
         Group.objects.filter(pk__in=list(losing.values_list("pk", flat=True))).update(generation=F("generation") + 1)
         lost = naming.count()
-        group_name = group.name
-        resource = Group(pk=group.pk, name=group_name)
         group.delete()
-        message = f"Deleted group {group_name}" + (f" and {lost} grants that named it." if lost else ".")
-        _record(resource, "deleted", message, before, None, actor)
+        message = f"Deleted group {group.name}" + (f" and {lost} grants that named it." if lost else ".")
+        _record(group.name, "deleted", message, before, None, actor)
 
 
 def _set_parts(group: Group, values: Values) -> tuple[Values, Values]:
@@ -156,23 +150,5 @@ def _set_members(group: Group, members: Sequence[str]) -> list[str]:
     return sorted(names[tenant_id] if tenant_id else email for tenant_id, email in wanted)
 
 
-@contextmanager
-def _translated(name: str) -> Iterator[None]:
-    """Turns a name that is taken into the error that says so."""
-    try:
-        yield
-    except IntegrityError as exc:
-        if "group_name_key" not in str(exc):
-            raise
-        raise GroupExistsError(f"There is a group named {name} already.") from exc
-
-
-def _record(group: Group, verb: str, message: str, before: Any, after: Any, actor: Actor) -> None:
-    audit.record(
-        action=f"group.{verb}",
-        resource=f"Group/{group.name}",
-        message=message,
-        before=before,
-        after=after,
-        actor=actor,
-    )
+def _named(name: str | None) -> AbstractContextManager[None]:
+    return unique("group_name_key", GroupExistsError(f"There is a group named {name} already."))

@@ -1,21 +1,21 @@
 """Skill bundles: make, change, publish, delete; grants and promotions go with them."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from opencrane.actor import Actor
 from opencrane.errors import ConflictError, InvalidError
+from opencrane.rows import REQUIRED, Fields, one, unique
 from opencrane.tasks import enqueue_on_commit
 from operations.services import audit
 from policies.models import Grant
-from policies.selectors import NO_ID
-from policies.services.grants import delete_grants, replace_grants, resolve_grants
+from policies.services.grants import delete_grants, set_grants
 from skills import rules, selectors
 from skills.errors import BundleImmutableError, ScanRequiredError, SkillBundleExistsError
 from skills.models import ScanFinding, SkillBundle, SkillPromotion
@@ -24,16 +24,11 @@ from skills.services import scanning
 
 Precondition = Callable[[int], None]
 Values = dict[str, Any]
-# Field to what it is when it is cleared or not given; None for those that have to be given.
-_FIELDS: dict[str, Any] = {
-    "name": None,
-    "version": None,
-    "description": "",
-    "scope": None,
-    "tags": (),
-    "source_name": "",
-}
-_OUTSIDE = {"source_name": "sourceName"}
+_FIELDS = Fields(
+    {"name": REQUIRED, "version": REQUIRED, "description": "", "scope": REQUIRED, "tags": list, "source_name": ""},
+    {"source_name": "sourceName"},
+)
+_TRAIL = audit.Trail("skill_bundle", "SkillBundle")
 _IDENTITY = {"name", "version"}
 _FIRST = (SkillBundle.Status.DRAFT, SkillBundle.Status.REVIEW)
 
@@ -52,9 +47,7 @@ def create_bundle(*, values: Values, actor: Actor) -> UUID:
         ReferenceNotFoundError: a grant names what does not exist.
     """
     bundle = SkillBundle()
-    for name, cleared in _FIELDS.items():
-        value = values.get(name)
-        setattr(bundle, name, (list(cleared) if cleared == () else cleared) if value is None else value)
+    _FIELDS.fill(bundle, values)
     bundle.status = values.get("status") or SkillBundle.Status.DRAFT
     if bundle.status == SkillBundle.Status.PUBLISHED:
         raise ScanRequiredError(detail="Make a draft, wait until its scan has passed, then publish it.")
@@ -63,11 +56,10 @@ def create_bundle(*, values: Values, actor: Actor) -> UUID:
     if not values.get("content") and not values.get("digest"):
         why = "Give the content, or the digest of content that is in the OCI store."
         raise InvalidError(fields={"content": [why]})
-    with _translated(bundle), transaction.atomic(durable=True):
+    with _new_version(), transaction.atomic(durable=True):
         after = _set_content(bundle, values)[1]
         bundle.save(force_insert=True)
-        after |= {_OUTSIDE.get(name, name): getattr(bundle, name) for name in _FIELDS if getattr(bundle, name)}
-        after |= {"status": bundle.status} | _set_parts(bundle, values, actor)[1]
+        after |= _FIELDS.shown(bundle) | {"status": bundle.status} | _set_parts(bundle, values, actor)[1]
         scanning.enqueue_scan(bundle)
         _record(bundle, "created", f"Created skill bundle {bundle}.", None, after, actor)
     return bundle.pk
@@ -86,21 +78,10 @@ def update_bundle(
         BundleImmutableError: it has been published, and its content, name or version would change.
         ScanRequiredError: it is to be published and its scan has not passed.
     """
-    bundle = SkillBundle()
-    with _translated(bundle), transaction.atomic(durable=True):
+    with _new_version(), transaction.atomic(durable=True):
         bundle = selectors.bundle_for_update(bundle_id)
         precondition(bundle.generation)
-        before: Values = {}
-        after: Values = {}
-        for name, cleared in _FIELDS.items():
-            if name not in changes:
-                continue
-            old, new = getattr(bundle, name), changes[name]
-            if new is None:
-                new = old if cleared is None else list(cleared) if cleared == () else cleared
-            if old != new:
-                before[_OUTSIDE.get(name, name)], after[_OUTSIDE.get(name, name)] = old, new
-                setattr(bundle, name, new)
+        before, after = _FIELDS.change(bundle, changes)
         gone, came = _set_content(bundle, changes)
         if bundle.published_at and (came or _IDENTITY & set(after)):
             changed = ", ".join(sorted({*came, *(_IDENTITY & set(after))}))
@@ -139,11 +120,10 @@ def delete_bundle(
         precondition(bundle.generation)
         grants = delete_grants(Grant.PayloadType.SKILL, str(bundle.pk))
         before = {"name": bundle.name, "version": bundle.version, "digest": bundle.digest, "status": bundle.status}
-        gone = SkillBundle(pk=bundle.pk, name=bundle.name, version=bundle.version)
         bundle.delete()
-        message = f"Deleted skill bundle {gone}" + (f" and {grants} grants about it." if grants else ".")
+        message = f"Deleted skill bundle {bundle}" + (f" and {grants} grants about it." if grants else ".")
         message += f" Reason: {reason}" if reason else ""
-        _record(gone, "deleted", message, before, None, actor)
+        _record(bundle, "deleted", message, before, None, actor)
 
 
 def propose_promotion(*, bundle_id: UUID, to_scope: str, notes: str, actor: Actor) -> SkillPromotion:
@@ -172,9 +152,8 @@ def decide_promotion(*, bundle_id: UUID, promotion_id: UUID | None, is_approved:
     """
     with transaction.atomic(durable=True):
         bundle = selectors.bundle_for_update(bundle_id)
-        promotion = SkillPromotion.objects.filter(bundle=bundle, pk=promotion_id or NO_ID).first()
-        if promotion is None or promotion.status != SkillPromotion.Status.PROPOSED:
-            raise ConflictError("That promotion has been decided or withdrawn meanwhile.")
+        decided = ConflictError("That promotion has been decided or withdrawn meanwhile.")
+        promotion = one(bundle.promotions, decided, pk=promotion_id, status=SkillPromotion.Status.PROPOSED)
         before = {"scope": bundle.scope, "promotion": promotion.status}
         if is_approved and bundle.scope != promotion.from_scope:
             raise ConflictError(f"The bundle's scope is {bundle.scope} by now, not {promotion.from_scope}.")
@@ -291,12 +270,9 @@ def _set_parts(bundle: SkillBundle, values: Values, actor: Actor) -> tuple[Value
     before: Values = {}
     after: Values = {}
     if "grants" in values:
-        payload = str(bundle.pk)
-        wanted = resolve_grants(
-            values["grants"] or [], payload_type=Grant.PayloadType.SKILL, payload_id=payload, scope=bundle.scope
+        before["grants"], after["grants"] = set_grants(
+            Grant.PayloadType.SKILL, str(bundle.pk), values["grants"] or [], scope=bundle.scope
         )
-        present = Grant.objects.filter(payload_type=Grant.PayloadType.SKILL, payload_id=payload)
-        before["grants"], after["grants"] = replace_grants(present, wanted)
     if "promotions" in values:
         before["promotions"], after["promotions"] = _replace_promotions(bundle, values["promotions"] or [], actor)
     return {key: value for key, value in before.items() if value}, {key: value for key, value in after.items() if value}
@@ -350,23 +326,10 @@ def _touch(bundle: SkillBundle) -> None:
     bundle.save(update_fields=["scope", "generation", "updated_at"])
 
 
-@contextmanager
-def _translated(bundle: SkillBundle) -> Iterator[None]:
-    """Turns a version that is taken into the error that says so."""
-    try:
-        yield
-    except IntegrityError as exc:
-        if "skill_bundle_version_key" not in str(exc):
-            raise
-        raise SkillBundleExistsError(detail="A version is never changed once it is out; raise it.") from exc
+def _new_version() -> AbstractContextManager[None]:
+    taken = SkillBundleExistsError(detail="A version is never changed once it is out; raise it.")
+    return unique("skill_bundle_version_key", taken)
 
 
 def _record(bundle: SkillBundle, verb: str, message: str, before: Any, after: Any, actor: Actor) -> None:
-    audit.record(
-        action=f"skill_bundle.{verb}",
-        resource=f"SkillBundle/{bundle.name}@{bundle.version}",
-        message=message,
-        before=before,
-        after=after,
-        actor=actor,
-    )
+    _TRAIL.record(f"{bundle.name}@{bundle.version}", verb, message, before, after, actor)

@@ -1,11 +1,11 @@
 """Third-party sources: make, change, approve, delete; and take over what they offer."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from mcpservers.errors import McpServerExistsError
@@ -13,6 +13,7 @@ from mcpservers.models import McpServer
 from mcpservers.services import servers
 from opencrane.actor import Actor
 from opencrane.errors import ConflictError, InvalidError
+from opencrane.rows import REQUIRED, Fields, unique
 from operations.services import audit
 from skills import source_reading, source_rules
 from skills.errors import SkillBundleExistsError, ThirdPartySourceExistsError
@@ -21,15 +22,17 @@ from skills.services import bundles
 
 Precondition = Callable[[int], None]
 Values = dict[str, Any]
-# Field to what it is when it is cleared or not given; None for those that have to be given.
-_FIELDS: dict[str, Any] = {
-    "name": None,
-    "type": None,
-    "url": None,
-    "ref": "",
-    "sync_mode": ThirdPartySource.SyncMode.MANUAL.value,
-}
-_OUTSIDE = {"sync_mode": "syncMode"}
+_FIELDS = Fields(
+    {
+        "name": REQUIRED,
+        "type": REQUIRED,
+        "url": REQUIRED,
+        "ref": "",
+        "sync_mode": ThirdPartySource.SyncMode.MANUAL.value,
+    },
+    {"sync_mode": "syncMode"},
+)
+_record = audit.Trail("third_party_source", "ThirdPartySource").record
 # What was approved is a place and the way it is read.
 _APPROVED = {"type", "url", "ref"}
 _PENDING = ThirdPartySource.State.PENDING_APPROVAL
@@ -43,14 +46,12 @@ def create_source(*, values: Values, actor: Actor) -> UUID:
         InvalidError: the address does not fit the type.
     """
     source = ThirdPartySource()
-    for name, cleared in _FIELDS.items():
-        value = values.get(name)
-        setattr(source, name, cleared if value is None else value)
+    _FIELDS.fill(source, values)
     _check(source)
-    with _translated(source.name), transaction.atomic(durable=True):
+    with _named(source.name), transaction.atomic(durable=True):
         source.save(force_insert=True)
-        after = {_OUTSIDE.get(name, name): getattr(source, name) for name in _FIELDS if getattr(source, name)}
-        _record(source, "created", f"Created third-party source {source.name}.", None, after, actor)
+        created = f"Created third-party source {source.name}."
+        _record(source.name, "created", created, None, _FIELDS.shown(source), actor)
     return source.pk
 
 
@@ -64,20 +65,10 @@ def update_source(
     Raises:
         ThirdPartySourceNotFoundError, PreconditionFailedError, and as `create_source`.
     """
-    with _translated(str(changes.get("name", ""))), transaction.atomic(durable=True):
+    with _named(changes.get("name")), transaction.atomic(durable=True):
         source = source_reading.source_for_update(source_id)
         precondition(source.generation)
-        before: Values = {}
-        after: Values = {}
-        for name, cleared in _FIELDS.items():
-            if name not in changes:
-                continue
-            old, new = getattr(source, name), changes[name]
-            if new is None:
-                new = old if cleared is None else cleared
-            if old != new:
-                before[_OUTSIDE.get(name, name)], after[_OUTSIDE.get(name, name)] = old, new
-                setattr(source, name, new)
+        before, after = _FIELDS.change(source, changes)
         if not after:
             return
         _check(source)
@@ -89,7 +80,7 @@ def update_source(
         source.updated_at = source.next_sync_at = timezone.now()
         source.save()
         changed = ", ".join(sorted(after))
-        _record(source, "updated", f"Changed {changed} of third-party source {source.name}.", before, after, actor)
+        _record(source.name, "updated", f"Changed {changed} of third-party source {source.name}.", before, after, actor)
 
 
 def delete_source(*, source_id: UUID | None, precondition: Precondition = lambda _: None, actor: Actor) -> None:
@@ -102,9 +93,9 @@ def delete_source(*, source_id: UUID | None, precondition: Precondition = lambda
         source = source_reading.source_for_update(source_id)
         precondition(source.generation)
         before = {"name": source.name, "type": source.type, "url": source.url}
-        gone = ThirdPartySource(pk=source.pk, name=source.name)
         source.delete()
-        _record(gone, "deleted", f"Deleted third-party source {gone.name} and its inventory.", before, None, actor)
+        message = f"Deleted third-party source {source.name} and its inventory."
+        _record(source.name, "deleted", message, before, None, actor)
 
 
 def approve_source(
@@ -126,7 +117,7 @@ def approve_source(
         source.updated_at = source.next_sync_at = timezone.now()
         source.save()
         _record(
-            source,
+            source.name,
             "approved",
             f"Approved third-party source {source.name}, {source.url}.",
             {"syncStatus": str(_PENDING)},
@@ -235,7 +226,7 @@ def _linked(
     what = {"item": item.upstream_id, "version": item.version, "digest": item.digest}
     made_of = {"bundleId": str(bundle_id)} if bundle_id else {"serverId": str(server_id)}
     message = f"Imported {item.kind} {item.name} {item.version} from third-party source {source.name} as a draft."
-    _record(source, "item_imported", message, None, what | made_of, actor)
+    _record(source.name, "item_imported", message, None, what | made_of, actor)
     return made
 
 
@@ -253,23 +244,6 @@ def _check(source: ThirdPartySource) -> None:
         raise InvalidError(fields={"syncMode": ["What is uploaded by hand is not synced."]})
 
 
-@contextmanager
-def _translated(name: str) -> Iterator[None]:
-    """Turns a name that is taken into the error that says so."""
-    try:
-        yield
-    except IntegrityError as exc:
-        if "skill_source_name_key" not in str(exc):
-            raise
-        raise ThirdPartySourceExistsError(f"There is a third-party source named {name} already.") from exc
-
-
-def _record(source: ThirdPartySource, verb: str, message: str, before: Any, after: Any, actor: Actor) -> None:
-    audit.record(
-        action=f"third_party_source.{verb}",
-        resource=f"ThirdPartySource/{source.name}",
-        message=message,
-        before=before,
-        after=after,
-        actor=actor,
-    )
+def _named(name: str | None) -> AbstractContextManager[None]:
+    taken = ThirdPartySourceExistsError(f"There is a third-party source named {name} already.")
+    return unique("skill_source_name_key", taken)

@@ -7,7 +7,7 @@ provisioner follows once the cluster has the resource.
 from collections.abc import Callable
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 
 from cluster import intent
@@ -15,6 +15,7 @@ from cluster.kinds import Spec
 from cluster.wait import Write
 from opencrane.actor import Actor
 from opencrane.errors import ConflictError
+from opencrane.rows import unique
 from opencrane.tasks import enqueue_on_commit
 from tenants import selectors
 from tenants.errors import (
@@ -47,21 +48,17 @@ def create_cluster_tenant(*, name: str, values: Spec, actor: Actor) -> Write:
     intent.require_reachable_cluster()
     row = ClusterTenant(name=name)
     CLUSTER_TENANT.assign(row, values)
-    try:
-        with transaction.atomic(durable=True):
-            if Deprovisioning.objects.filter(name=name).exists():
-                raise ClusterTenantExistsError(
-                    f"What the former cluster tenant {name} had is still being cleared away.",
-                    detail="Try again when that has ended; the console shows how far it is.",
-                )
-            write = intent.created(CLUSTER_TENANT, row, actor=actor)
-            message = f"Created cluster tenant {name}."
-            CLUSTER_TENANT.record(row, "created", message, after=CLUSTER_TENANT.spec(row), actor=actor)
-            enqueue_on_commit(PROVISION_TASK, str(row.pk))
-    except IntegrityError as exc:
-        if "clustertenant_name_key" not in str(exc):
-            raise
-        raise ClusterTenantExistsError(f"There is a cluster tenant named {name} already.") from exc
+    taken = ClusterTenantExistsError(f"There is a cluster tenant named {name} already.")
+    with unique("clustertenant_name_key", taken), transaction.atomic(durable=True):
+        if Deprovisioning.objects.filter(name=name).exists():
+            raise ClusterTenantExistsError(
+                f"What the former cluster tenant {name} had is still being cleared away.",
+                detail="Try again when that has ended; the console shows how far it is.",
+            )
+        write = intent.created(CLUSTER_TENANT, row, actor=actor)
+        message = f"Created cluster tenant {name}."
+        CLUSTER_TENANT.record(row, "created", message, after=CLUSTER_TENANT.spec(row), actor=actor)
+        enqueue_on_commit(PROVISION_TASK, str(row.pk))
     return write
 
 

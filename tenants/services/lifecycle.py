@@ -6,7 +6,7 @@ decides whether to wait for the cluster. None of them talks to the cluster.
 
 from collections.abc import Callable
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from budgets.services import keys
 from cluster import intent
@@ -14,6 +14,7 @@ from cluster.kinds import Spec
 from cluster.wait import Write
 from opencrane.actor import Actor
 from opencrane.errors import ReferenceNotFoundError
+from opencrane.rows import unique
 from policies.selectors import policy_exists
 from policies.services.propagation import subjects_changed
 from tenants import selectors
@@ -43,20 +44,16 @@ def create_tenant(*, name: str, values: Spec, adopt_retained: bool = False, acto
     intent.require_reachable_cluster()
     tenant = Tenant(name=name)
     TENANT.assign(tenant, values)
-    try:
-        with transaction.atomic(durable=True):
-            require_references(values)
-            retained.take_over(tenant, adopt=adopt_retained)
-            write = intent.created(TENANT, tenant, actor=actor)
-            message = f"Created tenant {name}" + (
-                f" with the data that an earlier one left ({tenant.data_uid})." if adopt_retained else "."
-            )
-            TENANT.record(tenant, "created", message, after=TENANT.spec(tenant), actor=actor)
-            subjects_changed(tenant_ids=[tenant.pk])
-    except IntegrityError as exc:
-        if "tenant_name_key" not in str(exc):
-            raise
-        raise TenantExistsError(f"There is a tenant named {name} already.") from exc
+    taken = TenantExistsError(f"There is a tenant named {name} already.")
+    with unique("tenant_name_key", taken), transaction.atomic(durable=True):
+        require_references(values)
+        retained.take_over(tenant, adopt=adopt_retained)
+        write = intent.created(TENANT, tenant, actor=actor)
+        message = f"Created tenant {name}" + (
+            f" with the data that an earlier one left ({tenant.data_uid})." if adopt_retained else "."
+        )
+        TENANT.record(tenant, "created", message, after=TENANT.spec(tenant), actor=actor)
+        subjects_changed(tenant_ids=[tenant.pk])
     return write
 
 
