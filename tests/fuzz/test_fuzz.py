@@ -78,7 +78,7 @@ def known(path: str) -> dict[str, str]:
     max_examples=40, derandomize=True, deadline=None, phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
-def test_the_answer_is_one_that_the_document_names(case: schemathesis.Case) -> None:
+def test_the_answer_is_one_that_the_document_names(case: schemathesis.Case[Any]) -> None:
     case.path_parameters |= known(case.operation.path)
     response = case.call(headers={"Authorization": f"Bearer {API_TOKEN}"})
     if response.status_code == 503 and response.json()["code"] in UNCONFIGURED:
