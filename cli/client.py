@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from cli import __version__
-from cli.config import NOT_SIGNED_IN, Target
+from cli.config import NOT_SIGNED_IN, Target, is_loopback
 from cli.errors import CliError, Exit, UsageError
 
 PREFIX = "/api/v1"
@@ -100,6 +100,8 @@ class Client:
             timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
             verify=_trust(target),
             follow_redirects=False,
+            # A proxy has no business with this machine, nor with a token that goes there in the clear.
+            trust_env=not is_loopback(httpx.URL(target.server).host),
         )
 
     def __enter__(self) -> Self:
@@ -172,7 +174,10 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """`request` without a look at what the answer says."""
-        content = None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        try:
+            content = None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        except (TypeError, ValueError) as exc:  # YAML has sets, bytes and circles
+            raise UsageError(f"the body is nothing that JSON has: {exc}") from exc
         sent = dict(headers or {})
         if content is not None:
             sent["Content-Type"] = "application/json"
@@ -188,14 +193,14 @@ class Client:
             try:
                 response = self._http.send(request)
             except httpx.HTTPError as exc:
-                self._tell(f"{method} {request.url} failed: {type(exc).__name__} {exc}")
+                self._tell(f"{method} {_shown(request)} failed: {type(exc).__name__} {exc}")
                 if attempt == TRIES or not _may_repeat(request, exc):
                     raise self._away(exc) from exc
                 pause = 0.25 * 2 ** (attempt - 1)
             else:
                 took = (time.monotonic() - began) * 1000
                 request_id = response.headers.get("x-request-id", "")
-                self._tell(f"{method} {request.url} {response.status_code} in {took:.0f} ms, request {request_id}")
+                self._tell(f"{method} {_shown(request)} {response.status_code} in {took:.0f} ms, request {request_id}")
                 wanted = response.headers.get("retry-after", "")
                 is_passing = response.status_code in (429, 503) and wanted.isascii() and wanted.isdigit()
                 if attempt == TRIES or not is_passing or method not in _REPEATABLE or float(wanted) > LONGEST_PAUSE:
@@ -255,11 +260,13 @@ class Client:
         cause: BaseException | None = exc
         while cause is not None:
             if isinstance(cause, ssl.SSLError):
-                reason = getattr(cause, "verify_message", "") or cause.reason or str(cause)
+                reason = getattr(cause, "verify_message", "")
                 return CliError(
-                    f"no secure connection to {server}: {reason}",
+                    f"no secure connection to {server}: {reason or cause.reason or cause}",
                     status=Exit.UNAVAILABLE,
-                    hint="--ca-file FILE names the authority that signed its certificate",
+                    hint="--ca-file FILE names the authority that signed its certificate"
+                    if reason
+                    else "does it speak https at that port?",
                 )
             cause = cause.__cause__ or cause.__context__
         if isinstance(exc, httpx.TimeoutException):
@@ -309,6 +316,12 @@ def _trust(target: Target) -> ssl.SSLContext | bool:
     except (OSError, ssl.SSLError) as exc:
         raise CliError(f"cannot read certificates from {target.ca_file}: {exc}", status=Exit.USAGE) from exc
     return context
+
+
+def _shown(request: httpx.Request) -> str:
+    """A request's address, without what only this program may know."""
+    url = request.url
+    return str(url.copy_set_param("deviceCode", "...") if "deviceCode" in url.params else url)
 
 
 def _text(value: Any) -> str:

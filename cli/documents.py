@@ -93,7 +93,7 @@ def parsed(value: Any, source: str) -> Document:
     if not isinstance(spec, dict):
         raise UsageError(f"{source}: spec has to be an object")
     # What the cluster adds is no business of a document.
-    strange = sorted(set(value) - {"apiVersion", "kind", "metadata", "spec", "status"})
+    strange = [key for key in value if key not in ("apiVersion", "kind", "metadata", "spec", "status")]
     strange += [f"spec.{field}" for field in spec if field not in _fields(kind)]
     if strange:
         raise UsageError(
@@ -194,7 +194,7 @@ def _same(field: str, wanted: Any, live: Any) -> bool:
     if isinstance(wanted, str):
         wanted = wanted if field in ("content", "contentBase64") else wanted.strip()
     if wanted is None or live is None:
-        return _emptied(wanted) == _emptied(live)
+        return _emptied(_plain(wanted)) == _emptied(_plain(live))
     match field:
         case "grants" | "promotions" | "credentials" if isinstance(wanted, list):
             return _same_entries(wanted, live)
@@ -228,7 +228,7 @@ def _names(values: Sequence[Any]) -> list[str]:
 def _rule(rule: Any) -> Any:
     if not isinstance(rule, dict):
         return rule
-    return (rule.get("cidr"), tuple(rule.get("ports") or ()), rule.get("protocol") or "TCP")
+    return (rule.get("cidr"), rule.get("ports") or [], rule.get("protocol") or "TCP")
 
 
 _DEFAULTS = {"access": "allow", "priority": 0, "note": None, "notes": None, "brokeringMode": "static"}

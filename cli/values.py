@@ -4,8 +4,6 @@ import datetime
 import re
 from typing import Any
 
-from cli import texts
-
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SPAN = re.compile(r"(\d+)([smhdw])")
 
@@ -119,8 +117,3 @@ def selector(given: str) -> dict[str, str]:
     if not colon or not scope or not payload:
         raise ValueError(f"{given} is no dataset in a scope; one looks like project:atlas")
     return {"scope": scope, "payloadId": payload}
-
-
-def shown(value: Any) -> str:
-    """A value for a sentence."""
-    return texts.plain(value)

@@ -18,6 +18,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cli import texts, values, yamls
+from cli.documents import KINDS, Document, _differs, parsed
+from cli.errors import UsageError
 from cli.output import _cut
 from cli.tests.conftest import ROOT, Terminal
 
@@ -222,8 +224,10 @@ def test_wrong_command_lines_say_what_is_right(away: Terminal) -> None:
         (["api", "FETCH", "/tenants"], "GET"),
         (["groups", "list", "-o", "xml"], "json"),
         (["tenants", "get", "anna", "extra", "--purge"], "--purge"),
+        (["tenants", "create", "-f", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["api", "PUT", "/tenants/anna", "-f", "-"], "JSON"),
     ):
-        ran = Terminal(away.env | {"OPENCRANE_URL": "http://127.0.0.1:9"})(*argv)
+        ran = Terminal(away.env | {"OPENCRANE_URL": "http://127.0.0.1:9"})(*argv, stdin="a: !!set {b, c}")
         assert (ran.status, ran.out) == (2, ""), (argv, ran)
         assert said in ran.err, (argv, ran.err)
     assert away().out.startswith("Manage OpenCrane")
@@ -263,6 +267,53 @@ json_values = st.recursive(
 @example({"note": "no", "time": "2026-05-01T12:00:00Z", "day": "2026-05-01", "octal": "010", "end": "a\n b \n"})
 def test_yaml_comes_back_as_it_was(value: dict[str, Any]) -> None:
     assert list(yamls.documents(yamls.dump(value), "test")) == [value]
+
+
+parts = st.fixed_dictionaries(
+    {},
+    optional={
+        "apiVersion": st.just("opencrane.io/v1alpha1") | json_values,
+        "kind": st.sampled_from([kind.document for kind in KINDS]) | json_values,
+        "metadata": st.just({"name": "x"}) | json_values,
+        "spec": st.dictionaries(st.sampled_from(["version", "grants", "resources", "displayName"]), json_values)
+        | json_values,
+        "other": json_values,
+    },
+)
+
+
+@given(parts | json_values)
+@example({"kind": "Tenant", "metadata": {"name": "x"}, 1: 2})
+def test_whatever_stands_in_a_file_is_a_document_or_refused(value: Any) -> None:
+    with contextlib.suppress(UsageError):  # whatever else it raises fails the test
+        document = parsed(value, "file")
+        assert document.name.strip()
+        assert set(document.spec) <= set(document.kind.writable)
+
+
+LIVE = {
+    "domainPolicy": {"allow": ["example.com"], "deny": [], "defaultDeny": True},
+    "egressRules": [{"cidr": "10.0.0.0/8", "ports": [443], "protocol": "TCP"}],
+    "tenantSelector": {"matchTeam": "search"},
+    "mcpServers": {"allow": ["github"]},
+    "grants": [{"id": "1", "payloadId": "atlas", "subjectType": "user", "subjectName": "ben@example.com"}],
+    "members": ["anna", "ben@example.com"],
+    "resources": {"cpu": "2"},
+}
+
+
+@given(st.sampled_from(["domains", *LIVE]), json_values)
+@example("egressRules", [{"cidr": "10.0.0.0/8", "ports": 443}])
+@example("grants", ["atlas"])
+def test_whatever_a_document_wants_is_compared(field: str, wanted: Any) -> None:
+    kind = next(kind for kind in KINDS if kind.document == "AccessPolicy")
+    live = LIVE[kind.nested.get(field, field)]
+    for value, is_same in ((wanted, wanted == live), (live, True)):
+        differs = _differs(Document(kind, "web", {field: value}, "file"), LIVE)
+        assert not (differs and is_same)
+    # Cleared is as good as empty.
+    empty = {"domainPolicy": {"allow": [], "deny": [], "defaultDeny": False}}
+    assert not _differs(Document(kind, "web", {"domains": None}, "file"), empty)
 
 
 @given(st.integers(0, 10**6), st.sampled_from("smhdw"))

@@ -23,13 +23,14 @@ def test_a_person_signs_in_by_a_browser_and_out_again(
     monkeypatch.setattr(devices, "INTERVAL_SECONDS", 0.6)
     browser = Browser(Role.VIEWER, "olga")
     for decision, status in (("deny", 3), ("approve", 0)):
-        with away.start("login", "--server", live_server.url, "--name", "here") as login:
+        with away.start("login", "-v", "--server", live_server.url, "--name", "here") as login:
             assert login.stderr is not None
-            shown = login.stderr.readline() + login.stderr.readline()
-            address = re.search(r"http\S+", shown)
+            shown = "".join(login.stderr.readline() for _ in range(3))
+            assert shown.startswith("POST ")
+            address = re.search(r"Open +(\S+)", shown)
             assert address is not None
-            page = browser.open(address[0].removeprefix(live_server.url))
-            code = address[0].partition("userCode=")[2]
+            page = browser.open(address[1].removeprefix(live_server.url))
+            code = address[1].partition("userCode=")[2]
             assert f"shows the code {code} " in shown
             assert code in page
             assert re.search(r"opencrane/\d", page), "the person does not see who asks"
@@ -37,6 +38,7 @@ def test_a_person_signs_in_by_a_browser_and_out_again(
             out, err = login.communicate(timeout=30)
             assert (login.returncode, out) == (status, ""), err
     assert "Signed in" in err
+    assert set(re.findall(r"deviceCode=(\S+)", err)) == {"..."}, "the code is as good as the token"
     tokens = away.folder / "opencrane" / "tokens.yaml"
     assert stat.S_IMODE(tokens.stat().st_mode) == 0o600
     secret = re.search(r"ocp_\w+", tokens.read_text())
