@@ -15,8 +15,8 @@ from awareness.models import Participation, ParticipationEvent, RolloutState, Se
 from awareness.rollout import Resolution, Rollout, pinned
 from cluster.rows import fetch_one
 from opencrane.api.keyset import Keyset, Page
+from opencrane.api.pasted import like
 from opencrane.api.responses import to_json
-from policies.selectors import like
 
 if TYPE_CHECKING:
     from tenants.models import Tenant

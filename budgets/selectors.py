@@ -13,6 +13,7 @@ from budgets import rules
 from budgets.errors import AccountBudgetNotFoundError, LitellmKeyNotFoundError
 from budgets.models import Budget, LitellmKey, ProviderKey
 from opencrane.api.keyset import Keyset, Page
+from opencrane.api.pasted import json_page, like
 from opencrane.rows import one
 
 USAGE_NEWEST = Keyset([("recorded_at", "desc"), ("id", "desc")], name="token usage", default_limit=100)
@@ -111,7 +112,7 @@ def account_budgets(filters: dict[str, str], page: Page) -> list[tuple[Budget, S
     conditions = ["TRUE"]
     if text := filters.get("q"):
         where.append("b.key LIKE %s")
-        params.append(_like(text.lower()))
+        params.append(like(text.lower()))
     beyond, keys = ACCOUNTS_NEWEST.where(page, "b.")
     where.append(beyond)
     params += keys
@@ -167,10 +168,6 @@ SELECT scope, CASE WHEN ceiling = 0 OR spend * 100 < ceiling * {rules.WARNING_PE
  WHEN spend * 100 < ceiling * {rules.EXCEEDED_PERCENT} THEN 'warning' ELSE 'exceeded' END, count(*)
 FROM spent GROUP BY 1, 2
 """  # noqa: S608
-
-
-def _like(text: str) -> str:
-    return "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
 
 
 # -- tenants ----------------------------------------------------------------------------------------------------------
@@ -266,17 +263,14 @@ def usage_page(wanted: UsageFilter, page: Page) -> tuple[bytes, str]:
     """One page of the ledger, newest first, as JSON text in one query; and the cursor of the next page, or empty."""
     where, params = wanted.where()
     beyond, keys = USAGE_NEWEST.where(page, "u.")
-    limit = page.limit or 0
     statement = f"""
         SELECT {_USAGE_ITEM}, u.recorded_at, u.id FROM budgets_tokenusage u WHERE {where} AND {beyond}
         ORDER BY {USAGE_NEWEST.order_by("u.")} LIMIT %s
     """  # noqa: S608
     with connection.cursor() as cursor:
-        cursor.execute(statement, [*params, *keys, limit + 1])
+        cursor.execute(statement, [*params, *keys, (page.limit or 0) + 1])
         rows = cursor.fetchall()
-    shown = rows[:limit]
-    cursor_text = USAGE_NEWEST.encode(shown[-1][1:]) if len(rows) > limit else ""
-    return b"[" + b",".join(row[0].encode() for row in shown) + b"]", cursor_text
+    return json_page(USAGE_NEWEST, rows, page)
 
 
 # -- provider keys ----------------------------------------------------------------------------------------------------

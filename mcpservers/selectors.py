@@ -11,8 +11,9 @@ from mcpservers.errors import McpCredentialNotFoundError, McpServerNotFoundError
 from mcpservers.models import McpCredential, McpHealth, McpProbe, McpServer
 from opencrane.api.keyset import Keyset, Page
 from opencrane.api.params import parse_uuid
+from opencrane.api.pasted import like
 from opencrane.rows import one
-from policies.selectors import json_page, like
+from policies.payload_listing import GRANTS, Conditions, PayloadListing
 
 NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="mcp servers")
 PROBES_NEWEST = Keyset([("at", "desc"), ("id", "desc")], name="probes")
@@ -20,33 +21,22 @@ PROBES_NEWEST = Keyset([("at", "desc"), ("id", "desc")], name="probes")
 _TIME = """to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 CREDENTIAL = f"""json_build_object('id', c.id, 'displayName', c.display_name, 'brokeringMode', c.brokering_mode,
  'secretRef', nullif(c.secret_ref, ''), 'createdAt', {_TIME.format(column="c.created_at")})"""
-# Of a server that was never probed; braces are doubled for `format`.
-_UNKNOWN = """'"health":"unknown","probe":{{"lastAt":null,"since":null,"latencyMs":null,"error":null,"failures":0,
- "serverName":null,"serverVersion":null,"protocolVersion":null,"toolCount":null}}'"""
-# Grants and credentials are gathered once for the whole page and then joined: a look-up for each server would cost more
-# than everything else. Lists are pasted in as text: as JSON they would be parsed again.
-_SERVERS = f"""
-WITH page AS MATERIALIZED (
-    SELECT * FROM mcpservers_mcpserver s WHERE {{where}} ORDER BY s.created_at DESC, s.id DESC {{limit}}
-), granted AS (
-    SELECT r.payload_id, string_agg(r.document || to_json(coalesce(g.name,
-            (SELECT t.name FROM tenants_tenant t WHERE t.id = r.tenant_id), r."user"))::text || '}}}}',
-        ',' ORDER BY r.priority DESC, r.access DESC, r.created_at DESC, r.id) AS list
-    FROM policies_grant r LEFT JOIN policies_group g ON g.id = r.group_id
-    WHERE r.payload_type = 'mcp-server' {{of_page}} GROUP BY r.payload_id
-), known AS (
-    SELECT c.server_id, json_agg({CREDENTIAL} ORDER BY c.created_at, c.id)::text AS list
-    FROM mcpservers_mcpcredential c WHERE c.server_id IN (SELECT id FROM page) GROUP BY c.server_id
-), item AS (
-    SELECT s.document || coalesce(h.document, {_UNKNOWN}) || ',"grants":[' || coalesce(granted.list, '')
-        || '],"credentials":' || coalesce(known.list, '[]') || {{more}} '}}}}' AS text, s.created_at, s.id, s.generation
-    FROM page s LEFT JOIN granted ON granted.payload_id = s.id::text LEFT JOIN known ON known.server_id = s.id
-    LEFT JOIN mcpservers_mcphealth h ON h.server_id = s.id
+# Of a server that was never probed.
+_UNKNOWN = """'"health":"unknown","probe":{"lastAt":null,"since":null,"latencyMs":null,"error":null,"failures":0,
+ "serverName":null,"serverVersion":null,"protocolVersion":null,"toolCount":null}'"""
+_SERVERS = PayloadListing(
+    NEWEST,
+    table="mcpservers_mcpserver s",
+    columns="s.*",
+    payload_type="mcp-server",
+    lists=f"""known AS (
+        SELECT c.server_id, json_agg({CREDENTIAL} ORDER BY c.created_at, c.id)::text AS list
+        FROM mcpservers_mcpcredential c WHERE c.server_id IN (SELECT id FROM page) GROUP BY c.server_id
+    )""",  # noqa: S608 - constants
+    item=f"""s.document || coalesce(h.document, {_UNKNOWN}) || {GRANTS} || ',"credentials":'
+        || coalesce(known.list, '[]')""",
+    joins="LEFT JOIN known ON known.server_id = s.id LEFT JOIN mcpservers_mcphealth h ON h.server_id = s.id",
 )
-"""  # noqa: S608 - constants
-_OF_PAGE = "AND r.payload_id IN (SELECT id::text FROM page)"
-_ROWS = "SELECT text, created_at, id FROM item ORDER BY created_at DESC, id DESC"
-_WHOLE = "SELECT coalesce(string_agg(text, ',' ORDER BY created_at DESC, id DESC), '') FROM item"
 
 
 def server_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
@@ -55,24 +45,16 @@ def server_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
     Args:
         filters: any of `q` (name, description, endpoint), `status`, `scope`, `transport`, `health`.
     """
-    beyond, params = NEWEST.where(page, "s.")
-    parts = [beyond]
+    conditions: Conditions = []
     if text := filters.get("q"):
-        parts.append("(s.name ILIKE %s OR s.description ILIKE %s OR s.endpoint ILIKE %s)")
-        params = [*params, *[like(text)] * 3]
+        conditions.append(("(s.name ILIKE %s OR s.description ILIKE %s OR s.endpoint ILIKE %s)", [like(text)] * 3))
     for column in ("status", "scope", "transport"):
         if column in filters:
-            parts.append(f"s.{column} = %s")
-            params = [*params, filters[column]]
+            conditions.append((f"s.{column} = %s", [filters[column]]))
     if "health" in filters:
-        parts.append("coalesce((SELECT h.state FROM mcpservers_mcphealth h WHERE h.server_id = s.id), 'unknown') = %s")
-        params = [*params, filters["health"]]
-    where = " AND ".join(parts)
-    if page.limit is None:
-        [(text,)] = _rows(where, params, _WHOLE, of_page=_OF_PAGE if len(parts) > 1 else "")
-        return b"[" + text.encode() + b"]", ""
-    rows = _rows(where, params, _ROWS, limit=f"LIMIT {page.limit + 1:d}")
-    return json_page(NEWEST, rows, page)
+        state = "coalesce((SELECT h.state FROM mcpservers_mcphealth h WHERE h.server_id = s.id), 'unknown')"
+        conditions.append((f"{state} = %s", [filters["health"]]))
+    return _SERVERS.page(conditions, page)
 
 
 def server_json(server_id: UUID | None) -> tuple[bytes, int]:
@@ -81,19 +63,10 @@ def server_json(server_id: UUID | None) -> tuple[bytes, int]:
     Raises:
         McpServerNotFoundError
     """
-    more = """',"tools":' || coalesce(h.tools, '[]')::text ||"""
-    rows = _rows("s.id = %s", [server_id], "SELECT text, generation FROM item", more=more)
-    if not rows:
+    found = _SERVERS.one(server_id, """',"tools":' || coalesce(h.tools, '[]')::text""")
+    if found is None:
         raise McpServerNotFoundError
-    return rows[0][0].encode(), rows[0][1]
-
-
-def _rows(
-    where: str, params: list[Any], select: str, *, limit: str = "", of_page: str = _OF_PAGE, more: str = ""
-) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(_SERVERS.format(where=where, limit=limit, of_page=of_page, more=more) + select, params)
-        return cursor.fetchall()
+    return found
 
 
 def server_for_update(server_id: UUID | None) -> McpServer:

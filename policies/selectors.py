@@ -11,6 +11,7 @@ from django.db.models import Q, QuerySet
 from cluster.client import cluster_client
 from cluster.errors import KubeError
 from opencrane.api.keyset import Keyset, Page
+from opencrane.api.pasted import json_page, like
 from opencrane.rows import one
 from policies.errors import GroupNotFoundError, PolicyNotFoundError
 from policies.models import AccessPolicy, Group, GroupMember
@@ -78,18 +79,6 @@ def policy_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
         cursor.execute(f"{sql} ORDER BY {NEWEST.order_by('p.')} {limit}", [namespace(), *params, *keys])
         rows = cursor.fetchall()
     return json_page(NEWEST, rows, page)
-
-
-def json_page(keyset: Keyset, rows: list[Any], page: Page) -> tuple[bytes, str]:
-    """A JSON array of what a query gave as `(text, *keys)`, one row more than the page, and the cursor after it."""
-    shown = rows if page.limit is None else rows[: page.limit]
-    cursor_text = keyset.encode(shown[-1][1:]) if len(rows) > len(shown) else ""
-    return b"[" + b",".join(row[0].encode() for row in shown) + b"]", cursor_text
-
-
-def like(text: str) -> str:
-    """A pattern for ILIKE that finds `text` anywhere."""
-    return "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
 
 
 # -- which tenants a policy reaches -----------------------------------------------------------------------------------

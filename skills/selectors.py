@@ -10,9 +10,10 @@ from django.db.models import QuerySet
 
 from opencrane.api.keyset import Keyset, Page
 from opencrane.api.params import parse_uuid
+from opencrane.api.pasted import like
 from opencrane.api.responses import to_json
 from opencrane.rows import one
-from policies.selectors import json_page, like
+from policies.payload_listing import GRANTS, Conditions, PayloadListing
 from skills import rules
 from skills.errors import SkillBundleNotFoundError
 from skills.models import SkillBundle
@@ -24,11 +25,11 @@ NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="skill bundles")
 # A cast and row_to_json take two thirds of the time of to_char and json_build_object; see tenants/selectors.py.
 _TIME = "replace(({column} AT TIME ZONE 'UTC')::text, ' ', 'T') || 'Z'"
 # What most bundles have nothing to say about is pasted in as text.
-_SCAN = f"""'"scan":{{{{"at":' || coalesce('"' || {_TIME.format(column="b.scanned_at")} || '"', 'null') || ',"error":'
+_SCAN = f"""'"scan":{{"at":' || coalesce('"' || {_TIME.format(column="b.scanned_at")} || '"', 'null') || ',"error":'
     || CASE WHEN b.scan_error = '' THEN 'null' ELSE to_json(b.scan_error)::text END || ',"severities":'
-    || b.severities::text || '}}}}'"""
+    || b.severities::text || '}}'"""
 _OCI = f"""CASE WHEN b.oci_state = 'none' AND b.oci_error = '' THEN
-    '"oci":{{{{"state":"none","digest":null,"reference":null,"error":null,"attempts":0,"pushedAt":null}}}}'
+    '"oci":{{"state":"none","digest":null,"reference":null,"error":null,"attempts":0,"pushedAt":null}}'
     ELSE '"oci":' || (SELECT row_to_json(oci) FROM (SELECT b.oci_state AS state, nullif(b.oci_digest, '') AS digest,
     nullif(b.oci_reference, '') AS reference, nullif(b.oci_error, '') AS error, b.oci_attempts AS attempts,
     {_TIME.format(column="b.oci_pushed_at")} AS "pushedAt") AS oci)::text END"""  # noqa: S608 - constants
@@ -39,35 +40,24 @@ _FIELDS = f"""b.id, b.name, nullif(b.description, '') AS description, b.version,
 """
 # A materialised page with the content in it would be as large as all contents.
 _COLUMNS = ", ".join(f"b.{field.column}" for field in SkillBundle._meta.concrete_fields if field.name != "content")
-# Grants and promotions are gathered once for the whole page and then joined, as the MCP servers' are; lists are pasted
-# in as text: as JSON they would be parsed again.
-_BUNDLES = f"""
-WITH page AS MATERIALIZED (
-    SELECT {_COLUMNS} FROM skills_skillbundle b WHERE {{where}} ORDER BY b.created_at DESC, b.id DESC {{limit}}
-), granted AS (
-    SELECT r.payload_id, string_agg(r.document || to_json(coalesce(g.name,
-            (SELECT t.name FROM tenants_tenant t WHERE t.id = r.tenant_id), r."user"))::text || '}}}}',
-        ',' ORDER BY r.priority DESC, r.access DESC, r.created_at DESC, r.id) AS list
-    FROM policies_grant r LEFT JOIN policies_group g ON g.id = r.group_id
-    WHERE r.payload_type = 'skill-bundle' {{of_page}} GROUP BY r.payload_id
-), promoted AS (
-    SELECT p.bundle_id, json_agg(json_build_object('id', p.id, 'fromScope', p.from_scope, 'toScope', p.to_scope,
-        'promotedBy', nullif(p.promoted_by, ''), 'status', p.status, 'notes', nullif(p.notes, ''),
-        'createdAt', {_TIME.format(column="p.created_at")}) ORDER BY p.created_at, p.id)::text AS list
-    FROM skills_skillpromotion p WHERE p.bundle_id IN (SELECT id FROM page) GROUP BY p.bundle_id
-), item AS (
-    SELECT left((SELECT row_to_json(fields) FROM (SELECT {_FIELDS}) AS fields)::text, -1) || ',' || {_SCAN}
-        || ',' || {_OCI} || ',"grants":[' || coalesce(granted.list, '') || '],"promotions":'
-        || coalesce(promoted.list, '[]') || {{more}} '}}}}' AS text, b.created_at, b.id, b.generation
-    FROM page b LEFT JOIN granted ON granted.payload_id = b.id::text LEFT JOIN promoted ON promoted.bundle_id = b.id
+_BUNDLES = PayloadListing(
+    NEWEST,
+    table="skills_skillbundle b",
+    columns=_COLUMNS,
+    payload_type="skill-bundle",
+    lists=f"""promoted AS (
+        SELECT p.bundle_id, json_agg(json_build_object('id', p.id, 'fromScope', p.from_scope, 'toScope', p.to_scope,
+            'promotedBy', nullif(p.promoted_by, ''), 'status', p.status, 'notes', nullif(p.notes, ''),
+            'createdAt', {_TIME.format(column="p.created_at")}) ORDER BY p.created_at, p.id)::text AS list
+        FROM skills_skillpromotion p WHERE p.bundle_id IN (SELECT id FROM page) GROUP BY p.bundle_id
+    )""",  # noqa: S608 - constants
+    item=f"""left((SELECT row_to_json(fields) FROM (SELECT {_FIELDS}) AS fields)::text, -1) || ',' || {_SCAN}
+        || ',' || {_OCI} || {GRANTS} || ',"promotions":' || coalesce(promoted.list, '[]')""",  # noqa: S608 - constants
+    joins="LEFT JOIN promoted ON promoted.bundle_id = b.id",
 )
-"""  # noqa: S608 - constants
-_OF_PAGE = "AND r.payload_id IN (SELECT id::text FROM page)"
-_ROWS = "SELECT text, created_at, id FROM item ORDER BY created_at DESC, id DESC"
-_WHOLE = "SELECT coalesce(string_agg(text, ',' ORDER BY created_at DESC, id DESC), '') FROM item"
 _FINDINGS = """',"scanners":' || b.scanners::text || ',"findings":' || coalesce((SELECT json_agg(json_build_object(
     'scanner', f.scanner, 'rule', f.rule, 'severity', f.severity, 'path', nullif(f.path, ''), 'line', f.line,
-    'message', f.message) ORDER BY f.position) FROM skills_scanfinding f WHERE f.bundle_id = b.id)::text, '[]') ||"""
+    'message', f.message) ORDER BY f.position) FROM skills_scanfinding f WHERE f.bundle_id = b.id)::text, '[]')"""
 
 
 def bundle_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
@@ -76,20 +66,11 @@ def bundle_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
     Args:
         filters: any of `q` (name, description, tags), `scope`, `status`, `tag`, `scan_status`, `name`.
     """
-    beyond, params = NEWEST.where(page, "b.")
-    parts = [beyond]
-    for condition, values in _conditions(filters):
-        parts.append(condition)
-        params = [*params, *values]
-    where = " AND ".join(parts)
-    if page.limit is None:
-        [(text,)] = _rows(where, params, _WHOLE, of_page=_OF_PAGE if len(parts) > 1 else "")
-        return b"[" + text.encode() + b"]", ""
-    return json_page(NEWEST, _rows(where, params, _ROWS, limit=f"LIMIT {page.limit + 1:d}"), page)
+    return _BUNDLES.page(_conditions(filters), page)
 
 
-def _conditions(filters: dict[str, str]) -> list[tuple[str, list[Any]]]:
-    found: list[tuple[str, list[Any]]] = []
+def _conditions(filters: dict[str, str]) -> Conditions:
+    found: Conditions = []
     if text := filters.get("q"):
         looked_in = "(b.name ILIKE %s OR b.description ILIKE %s OR b.tags::text ILIKE %s)"
         found.append((looked_in, [like(text)] * 3))
@@ -111,17 +92,17 @@ def bundle_json(bundle_id: UUID | None, *, with_content: bool = True, may_act: b
     Raises:
         SkillBundleNotFoundError
     """
-    rows = _rows("b.id = %s", [bundle_id], "SELECT text, id, generation FROM item", more=_FINDINGS)
-    if not rows:
+    found = _BUNDLES.one(bundle_id, _FINDINGS)
+    if found is None or bundle_id is None:
         raise SkillBundleNotFoundError
-    body: bytes = rows[0][0].encode()
+    body, generation = found
     if with_content:
-        is_withheld = not may_act and bool(why_withheld(bundle_by_id(rows[0][1])))
-        found = None
+        is_withheld = not may_act and bool(why_withheld(bundle_by_id(bundle_id)))
+        content = None
         if not is_withheld:
-            found = SkillBundle.objects.filter(pk=rows[0][1]).values_list("content", "content_type").first()
-        body = body[:-1] + b"," + to_json(_shown_content(found) | {"contentWithheld": is_withheld})[1:]
-    return body, rows[0][2]
+            content = SkillBundle.objects.filter(pk=bundle_id).values_list("content", "content_type").first()
+        body = body[:-1] + b"," + to_json(_shown_content(content) | {"contentWithheld": is_withheld})[1:]
+    return body, generation
 
 
 def why_withheld(bundle: SkillBundle) -> str:
@@ -147,14 +128,6 @@ def _shown_content(found: tuple[bytes | memoryview | None, str] | None) -> dict[
         with contextlib.suppress(UnicodeDecodeError):
             return {"content": bytes(content).decode(), "contentBase64": None}
     return {"content": None, "contentBase64": rules.encoded(bytes(content))}
-
-
-def _rows(
-    where: str, params: list[Any], select: str, *, limit: str = "", of_page: str = _OF_PAGE, more: str = ""
-) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(_BUNDLES.format(where=where, limit=limit, of_page=of_page, more=more) + select, params)
-        return cursor.fetchall()
 
 
 def bundle_for_update(bundle_id: UUID | None) -> SkillBundle:

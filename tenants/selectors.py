@@ -13,6 +13,7 @@ from django.db.models.functions import Lower, Now
 from cluster.models import DriftFinding
 from cluster.rows import fetch_one
 from opencrane.api.keyset import Keyset, Page
+from opencrane.api.pasted import json_page, like
 from tenants.errors import ClusterTenantNotFoundError, TenantNotFoundError
 from tenants.models import ClusterTenant, Deprovisioning, Phase, RetainedData, Tenant
 
@@ -66,9 +67,7 @@ def tenant_page(filters: dict[str, str], page: Page) -> tuple[bytes, str]:
             return f"[{cursor.fetchone()[0]}]".encode(), ""
         cursor.execute(f"SELECT {_ITEM}, t.created_at, t.id {chosen} LIMIT %s", [*params, *keys, page.limit + 1])
         rows = cursor.fetchall()
-    shown = rows[: page.limit]
-    cursor_text = NEWEST.encode(shown[-1][1:]) if len(rows) > page.limit else ""
-    return f"[{','.join([row[0] for row in shown])}]".encode(), cursor_text
+    return json_page(NEWEST, rows, page)
 
 
 def _where(filters: dict[str, str], sync_conditions: Mapping[str, str] | None = None) -> tuple[str, list[Any]]:
@@ -76,9 +75,8 @@ def _where(filters: dict[str, str], sync_conditions: Mapping[str, str] | None = 
     parts: list[str] = ["TRUE"]
     params: list[Any] = []
     if text := filters.get("q"):
-        like = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         parts.append("(t.name ILIKE %s OR t.display_name ILIKE %s OR t.email ILIKE %s)")
-        params += [like] * 3
+        params += [like(text)] * 3
     columns = {
         "team": "t.team",
         "phase": "t.phase",
