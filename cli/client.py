@@ -126,6 +126,7 @@ class Client:
         query: Mapping[str, Any] | None = None,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
+        tries: int = 0,
     ) -> Answer:
         """One request below /api/v1.
 
@@ -136,11 +137,12 @@ class Client:
             where: a path like `/tenants`, quoted.
             query: parameters; those that are None are left out.
             body: sent as JSON, unless None.
+            tries: how often to send it at most; TRIES, if 0.
 
         Raises:
             CliError: the server cannot be reached, or refuses.
         """
-        response = self.send(method, where, query=query, body=body, headers=headers)
+        response = self.send(method, where, query=query, body=body, headers=headers, tries=tries)
         request_id = response.headers.get("x-request-id", "")
         data = None
         if response.content and response.status_code not in (204, 304):
@@ -172,8 +174,10 @@ class Client:
         query: Mapping[str, Any] | None = None,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
+        tries: int = 0,
     ) -> httpx.Response:
         """`request` without a look at what the answer says."""
+        tries = tries or TRIES
         try:
             content = None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
         except (TypeError, ValueError) as exc:  # YAML has sets, bytes and circles
@@ -188,13 +192,13 @@ class Client:
             )
         except (httpx.InvalidURL, UnicodeEncodeError) as exc:
             raise UsageError(f"{where} is no path: {exc}") from exc
-        for attempt in range(1, TRIES + 1):
+        for attempt in range(1, tries + 1):
             began = time.monotonic()
             try:
                 response = self._http.send(request)
             except httpx.HTTPError as exc:
                 self._tell(f"{method} {_shown(request)} failed: {type(exc).__name__} {exc}")
-                if attempt == TRIES or not _may_repeat(request, exc):
+                if attempt == tries or not _may_repeat(request, exc):
                     raise self._away(exc) from exc
                 pause = 0.25 * 2 ** (attempt - 1)
             else:
@@ -203,7 +207,7 @@ class Client:
                 self._tell(f"{method} {_shown(request)} {response.status_code} in {took:.0f} ms, request {request_id}")
                 wanted = response.headers.get("retry-after", "")
                 is_passing = response.status_code in (429, 503) and wanted.isascii() and wanted.isdigit()
-                if attempt == TRIES or not is_passing or method not in _REPEATABLE or float(wanted) > LONGEST_PAUSE:
+                if attempt == tries or not is_passing or method not in _REPEATABLE or float(wanted) > LONGEST_PAUSE:
                     return response
                 pause = float(wanted)
             time.sleep(pause)

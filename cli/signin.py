@@ -104,7 +104,8 @@ def _poll(client: "Client", codes: Any) -> str:
     while time.monotonic() < end:
         time.sleep(interval)
         try:
-            answer = client.request("GET", "/auth/device/token", query=query)
+            # Once: what is too fast here is no passing trouble, but a reason to slow down.
+            answer = client.request("GET", "/auth/device/token", query=query, tries=1)
         except CliError as exc:
             if exc.code == "RATE_LIMITED":
                 interval += SLOW_DOWN_SECONDS

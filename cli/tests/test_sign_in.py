@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from accounts.models import AccessToken, Role
+from accounts.models import AccessToken, DeviceGrant, Role
 from accounts.services import devices
-from accounts.tests.people import Browser
+from accounts.tests.people import Browser, person
 from cli.tests.conftest import Terminal
 from conftest import issue
 
@@ -58,6 +58,27 @@ def test_a_person_signs_in_by_a_browser_and_out_again(
     assert AccessToken.objects.get(prefix=secret[0][:10]).revoked_at is not None
     assert secret[0] not in tokens.read_text()
     assert (away("whoami").status, away("logout").status) == (3, 3)
+
+
+def test_a_server_that_is_asked_too_often_is_asked_less_often(
+    away: Terminal, live_server: Any, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """RFC 8628, 3.5: five seconds more, from then on."""
+    settings.RATE_LIMIT_DEVICE = 0
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 4:
+            DeviceGrant.objects.update(
+                state=DeviceGrant.State.APPROVED, decided_by=person(Role.VIEWER), role=Role.VIEWER
+            )
+
+    # The first poll is never too fast; nobody has waited before the second and the third.
+    monkeypatch.setattr("cli.signin.time.sleep", sleep)
+    away.ok("login", "--server", live_server.url)
+    assert pauses == [5, 5, 10, 15]
+    assert "viewer" in away.ok("whoami")
 
 
 def test_tokens_go_to_their_own_server_only(
