@@ -280,8 +280,8 @@ def _create(session: Session, wanted: Document) -> str:
 def _update(session: Session, wanted: Document, seen: Answer, changed: Mapping[str, Any]) -> str:
     kind = wanted.kind
     body = dict(changed)
-    if kind is MEMBERSHIPS:  # All four lists, always.
-        body = {scope: seen.data[scope] for scope in ("org", *kind.writable)} | body
+    if kind is MEMBERSHIPS:
+        body = _all_scopes(seen, body)
     place = path(kind.one, **{kind.key: seen.data[kind.key]})
     headers = {"If-Match": seen.etag} if seen.etag else {}
     session.client.request("PUT", place, body=body, headers=headers)
@@ -290,6 +290,11 @@ def _update(session: Session, wanted: Document, seen: Answer, changed: Mapping[s
     # The server may know two ways to write the same: what has kept its generation was the same.
     after = session.client.get(place).etag.partition(".")[0]
     return "unchanged" if after == seen.etag.partition(".")[0] else "configured"
+
+
+def _all_scopes(seen: Answer, changed: Mapping[str, Any]) -> dict[str, Any]:
+    """The body for datasets: all four lists, always, none of them null."""
+    return {scope: changed.get(scope, seen.data[scope]) or [] for scope in ("org", *MEMBERSHIPS.writable)}
 
 
 def _read(session: Session, sources: Sequence[str]) -> list[Document]:
@@ -530,7 +535,7 @@ def edit(session: Session, kind: Kind, called: str) -> None:
                     session.out.note(f"{title} unchanged")
                     return
                 if kind is MEMBERSHIPS:
-                    body = {scope: seen.data[scope] for scope in ("org", *kind.writable)} | body
+                    body = _all_scopes(seen, body)
                 place = path(kind.one, **{kind.key: seen.data[kind.key]})
                 headers = {"If-Match": seen.etag} if seen.etag else {}
                 session.client.request("PUT", place, body=body, headers=headers)

@@ -6,6 +6,8 @@ import re
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,6 +89,14 @@ def test_it_says_where_it_is_and_keeps_the_credentials_private(running: Running)
     assert credentials["adminPassword"] in running.dev.text
     assert running.get("/api/v1/auth/me")[0] == 200
     assert stat.S_IMODE((running.data / "kubeconfig").stat().st_mode) == 0o600
+
+
+def test_the_command_line_is_in_the_environment(running: Running, tmp_path: Path) -> None:
+    env = {"XDG_CONFIG_HOME": str(tmp_path), "HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    env |= {"OPENCRANE_URL": running.credentials["url"], "OPENCRANE_TOKEN": running.credentials["token"]}
+    command = [Path(sys.executable).with_name("opencrane"), "whoami", "-o", "name"]
+    ran = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "api-token\n", "")
 
 
 def test_nothing_secret_is_in_the_process_list(running: Running) -> None:
