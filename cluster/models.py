@@ -5,12 +5,15 @@ object's id without a foreign key on purpose: they outlive the row.
 """
 
 import uuid
+from typing import Any
 
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from opencrane.jsonfield import ValueField
+
+SYNC_STATES = ("synced", "waiting", "failing", "deleting")
 
 
 class SyncedModel(models.Model):
@@ -68,7 +71,7 @@ class SyncedModel(models.Model):
 
     @property
     def sync_state(self) -> str:
-        """How far the cluster follows the row: `synced`, `waiting`, `failing` or `deleting`."""
+        """How far the cluster follows the row: one of SYNC_STATES."""
         if self.deleting:
             return "deleting"
         if not self.in_flight:
@@ -78,6 +81,18 @@ class SyncedModel(models.Model):
     def shown_state(self, *, is_drifted: bool) -> str:
         """The one word of the sync chip: that state, or `drifted` for what is in sync but was changed there."""
         return "drifted" if is_drifted and self.sync_state == "synced" else self.sync_state
+
+    def sync_detail(self) -> dict[str, Any]:
+        """How the cluster follows the row, as the API shows it."""
+        return {
+            "state": self.sync_state,
+            "generation": self.generation,
+            "observedGeneration": self.observed_generation,
+            "attempts": self.sync_attempts,
+            "error": self.sync_error or None,
+            "failingSince": self.sync_failing_since,
+            "nextAttemptAt": self.sync_not_before if self.in_flight else None,
+        }
 
     @property
     def etag(self) -> str:

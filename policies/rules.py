@@ -7,10 +7,7 @@ from typing import Any
 
 from cluster.kinds import Spec
 
-NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 NAME_MAX = 63
-# They are collections of their own under /policies.
-RESERVED_NAMES = frozenset({"drift", "repair"})
 DESCRIPTION_MAX = 2000
 DOMAIN_MAX = 253
 ITEM_MAX = 253
@@ -28,14 +25,6 @@ LABEL_KEY_PATTERN = (
     r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 )
 LABEL_KEY_MAX = 253 + 1 + 63
-
-
-def check_name(name: str) -> None:
-    """Raises ValueError unless the API would take `name` for a new policy."""
-    if len(name) > NAME_MAX or not re.match(NAME_PATTERN, name):
-        raise ValueError(f"the name has to be a DNS label of at most {NAME_MAX} characters")
-    if name in RESERVED_NAMES:
-        raise ValueError(f"the name {name} is reserved")
 
 
 def domain(value: Any) -> str:

@@ -33,15 +33,7 @@ def cluster_tenant_detail(row: ClusterTenant) -> dict[str, Any]:
         "compute": row.compute or {"mode": "shared"},
         "resources": {"quota": row.resources.get("quota") or {}},
         "status": status_of(row),
-        "sync": {
-            "state": row.sync_state,
-            "generation": row.generation,
-            "observedGeneration": row.observed_generation,
-            "attempts": row.sync_attempts,
-            "error": row.sync_error or None,
-            "failingSince": row.sync_failing_since,
-            "nextAttemptAt": row.sync_not_before if row.in_flight else None,
-        },
+        "sync": row.sync_detail(),
         "createdAt": row.created_at,
         "updatedAt": row.updated_at,
     }

@@ -8,9 +8,6 @@ from cluster.quantities import parse_quantity
 from tenants.models import ClusterTenant
 
 NAME_MAX = 53
-NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-# They are collections of their own under /cluster-tenants.
-RESERVED_NAMES = frozenset({"drift", "repair"})
 DISPLAY_NAME_MAX = 200
 DOMAIN_MAX = 253
 # Lower-case labels of at most 63 characters; names in other scripts in their xn-- form (RFC 5890).
@@ -21,14 +18,6 @@ COUNT_MAX = 2**31 - 1
 MODES = ("shared", "dedicated")
 QUANTITIES = ("cpu", "memory", "storage")
 COUNTS = ("pods", "gpu")
-
-
-def check_name(name: str) -> None:
-    """Raises ValueError unless the API would take `name` for a new cluster tenant."""
-    if len(name) > NAME_MAX or not re.match(NAME_PATTERN, name):
-        raise ValueError(f"the name has to be a DNS label of at most {NAME_MAX} characters")
-    if name in RESERVED_NAMES:
-        raise ValueError(f"the name {name} is reserved")
 
 
 def checked_spec(spec: Spec) -> Spec:

@@ -9,10 +9,7 @@ from django.core.validators import validate_email
 
 from cluster.kinds import Spec
 
-NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 NAME_MAX = 53
-# They are collections of their own under /tenants.
-RESERVED_NAMES = frozenset({"drift", "repair"})
 DISPLAY_NAME_MAX = 200
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
 LABEL_PATTERN = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
@@ -26,14 +23,6 @@ IMAGE_MAX = 512
 ITEM_MAX = 253
 BUDGET_MAX = 999_999_999_999
 OVERRIDES_MAX_BYTES = 262_144
-
-
-def check_name(name: str) -> None:
-    """Raises ValueError unless the API would take `name` for a new tenant."""
-    if len(name) > NAME_MAX or not re.match(NAME_PATTERN, name):
-        raise ValueError(f"the name has to be a DNS label of at most {NAME_MAX} characters")
-    if name in RESERVED_NAMES:
-        raise ValueError(f"the name {name} is reserved")
 
 
 def checked_spec(spec: Spec) -> Spec:

@@ -18,7 +18,6 @@ from tenants.errors import ClusterTenantNotFoundError, TenantNotFoundError
 from tenants.models import ClusterTenant, Deprovisioning, Phase, RetainedData, Tenant
 
 NEWEST = Keyset([("created_at", "desc"), ("id", "desc")], name="tenants")
-SYNC_STATES = ("synced", "waiting", "failing", "deleting")
 ORG_DATASETS = ["default"]
 
 _SYNC = """CASE WHEN t.deleting THEN 'deleting' WHEN t.observed_generation = t.generation THEN 'synced'

@@ -21,9 +21,8 @@ from awareness.errors import SessionScopeNotFoundError
 from awareness.services import rollouts
 from awareness.services import sessions as session_scopes
 from opencrane.api import params
-from opencrane.api.keyset import next_link
 from opencrane.api.parameters import CURSOR, LIMIT, query
-from opencrane.api.responses import json_response
+from opencrane.api.responses import json_response, page_response
 from opencrane.api.viewsets import ApiRequest, ApiViewSet
 from opencrane.errors import InvalidError
 from tenants.selectors import tenant_named
@@ -101,8 +100,7 @@ class ParticipationViewSet(ApiViewSet):
     def show(self, request: ApiRequest) -> HttpResponse:
         """Tenants by name."""
         severity = params.choice(request, "severity", selectors.SEVERITIES)
-        body, cursor = selectors.participation_report(severity, selectors.BY_NAME.page(request))
-        return json_response(body, headers={"Link": next_link(request, cursor)} if cursor else None)
+        return page_response(request, *selectors.participation_report(severity, selectors.BY_NAME.page(request)))
 
 
 class SessionScopeViewSet(ApiViewSet):

@@ -24,9 +24,8 @@ from budgets.models import LitellmKey, ProviderKey
 from budgets.providers import WELL_KNOWN
 from budgets.services import keys, limits, provider_keys, spending
 from opencrane.api import params
-from opencrane.api.keyset import next_link
 from opencrane.api.parameters import CURSOR, LIMIT, limit_parameter, query
-from opencrane.api.responses import json_response, no_content
+from opencrane.api.responses import json_response, no_content, page_response
 from opencrane.api.serializers import AcceptedSerializer
 from opencrane.api.viewsets import ApiRequest, ApiViewSet
 from opencrane.errors import InvalidError
@@ -194,7 +193,7 @@ class TokenUsageViewSet(ApiViewSet):
     def list(self, request: ApiRequest) -> HttpResponse:
         """The ledger, newest first."""
         body, cursor = selectors.usage_page(_wanted_usage(request), selectors.USAGE_NEWEST.page(request))
-        return json_response(body, headers={"Link": next_link(request, cursor)} if cursor else None)
+        return page_response(request, body, cursor)
 
     @extend_schema(
         parameters=[query("format", "JSON lines, by default, or CSV.", enum=job_files.FORMATS), *_USAGE_FILTERS],
@@ -205,7 +204,7 @@ class TokenUsageViewSet(ApiViewSet):
     def export(self, request: ApiRequest) -> HttpResponse:
         """The ledger, or a part of it, as a file made by a job; the job's `file` gives it, for some days."""
         file_format = params.choice(request, "format", job_files.FORMATS) or "jsonl"
-        job = usage_export.start_export(wanted=_wanted_usage(request), file_format=file_format, actor=self.actor)
+        job = usage_export.USAGE.start(wanted=_wanted_usage(request), file_format=file_format, actor=self.actor)
         return json_response({"jobId": job.pk, "status": job.status}, status=202)
 
 

@@ -1,21 +1,18 @@
 """The ledger of usage: filter, read, export."""
 
-import datetime
 from functools import partial
 from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
-from django.utils.dateparse import parse_date
 
-from budgets import reading, usage_export
+from budgets import reading
 from budgets.selectors import UsageFilter
+from budgets.usage_export import USAGE
 from opencrane.api.params import parse_uuid
 from opencrane.console.listing import Filter, FilterBar, distinct_values, listing_by
-from opencrane.console.pages import ConsoleAction, ConsolePage
-from opencrane.errors import InvalidError
-from operations import job_files
+from opencrane.console.pages import ConsolePage
+from operations.views.export import ExportAction, midnight
 
 
 class UsagePage(ConsolePage):
@@ -44,22 +41,14 @@ class UsagePage(ConsolePage):
         )
 
 
-class UsageExport(ConsoleAction):
-    """Start the export of what the filters show."""
-
+class UsageExport(ExportAction):
     resource = "token-usage"
+    export = USAGE
+    names = ("tenant", "model", "since", "until", "whose", "tenantId")
+    list_page = "admin:usage"
 
-    def act(self) -> str:
-        names = ("tenant", "model", "since", "until", "whose", "tenantId")
-        values = {name: text for name in names if (text := self.request.POST.get(name, "").strip()[:200])}
-        file_format = self.request.POST.get("format", "")
-        if file_format not in job_files.FORMATS:
-            raise InvalidError(fields={"format": ["Has to be jsonl or csv."]})
-        job = usage_export.start_export(wanted=wanted_of(values), file_format=file_format, actor=self.actor)
-        return reverse("admin:job", args=[job.pk])
-
-    def back(self) -> str:
-        return reverse("admin:usage")
+    def wanted(self, values: dict[str, str]) -> UsageFilter:
+        return wanted_of(values)
 
 
 def usage_filters(models: list[tuple[str, str]]) -> list[Filter]:
@@ -79,20 +68,10 @@ def wanted_of(values: dict[str, str]) -> UsageFilter:
         tenant=values.get("tenant", ""),
         tenant_id=parse_uuid(values["tenantId"]) if "tenantId" in values else None,
         model=values.get("model", ""),
-        since=_midnight(values.get("since")),
-        until=_midnight(values.get("until"), days=1),
+        since=midnight(values.get("since")),
+        until=midnight(values.get("until"), days=1),
         unattributed=values.get("whose") == "nobody",
     )
-
-
-def _midnight(text: str | None, days: int = 0) -> datetime.datetime | None:
-    try:
-        day = parse_date(text) if text else None
-        if day is None:
-            return None
-        return datetime.datetime.combine(day, datetime.time(), datetime.UTC) + datetime.timedelta(days=days)
-    except (ValueError, OverflowError):
-        return None
 
 
 def register() -> None:

@@ -8,7 +8,7 @@ from rest_framework import serializers
 from mcpservers import rules
 from mcpservers.models import McpCredential, McpHealth, McpServer
 from opencrane import secretrefs
-from opencrane.api.fields import ChoiceField, JsonField, StringField
+from opencrane.api.fields import ChoiceField, JsonField, RuledField, StringField
 from opencrane.api.responses import to_json
 from opencrane.api.serializers import ResponseSerializer, StrictSerializer
 from policies.api.grants import OPTIONAL, GrantAnswerSerializer, IgnoredField, grants_field
@@ -17,18 +17,15 @@ CAPABILITIES_MAX_BYTES = 65_536
 MAX_CREDENTIALS = 100
 
 
-class SecretRefField(StringField):
+class SecretRefField(RuledField):
     """A reference to a secret; what looks like the secret itself is refused."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("help_text", "`secret-name` or `namespace/secret-name#key`; never the value.")
         super().__init__(**kwargs)
 
-    def to_internal_value(self, data: Any) -> str:
-        try:
-            return secretrefs.check_reference(super().to_internal_value(data))
-        except ValueError as exc:
-            raise serializers.ValidationError(str(exc)) from exc
+    def normal(self, text: str) -> str:
+        return secretrefs.check_reference(text)
 
 
 @extend_schema_field({"type": ["object", "array", "null"], "items": {}, "additionalProperties": True})

@@ -22,11 +22,16 @@ from mcpservers.api.serializers import (
 from mcpservers.models import McpCredential, McpHealth, McpServer
 from mcpservers.services import probes, servers
 from opencrane.api import params
-from opencrane.api.keyset import next_link
 from opencrane.api.parameters import CURSOR, IF_MATCH, IF_NONE_MATCH, LIMIT, query
-from opencrane.api.responses import check_if_match, json_response, tagged_response
+from opencrane.api.responses import (
+    body_etag,
+    check_if_match,
+    json_response,
+    page_response,
+    tagged_response,
+    written_response,
+)
 from opencrane.api.viewsets import ApiRequest, ApiViewSet
-from policies.api.viewsets import body_etag
 
 _CHOICES = {
     "status": McpServer.Status.values,
@@ -56,14 +61,12 @@ class McpServerViewSet(ApiViewSet):
         for name, values in _CHOICES.items():
             if value := params.choice(request, name, values):
                 filters[name] = value
-        body, cursor = selectors.server_page(filters, selectors.NEWEST.page(request))
-        return json_response(body, headers={"Link": next_link(request, cursor)} if cursor else None)
+        return page_response(request, *selectors.server_page(filters, selectors.NEWEST.page(request)))
 
     @extend_schema(request=CreateMcpServerSerializer, responses={201: McpServerSerializer})
     def create(self, request: ApiRequest) -> HttpResponse:
         server_id = servers.create_server(values=self.parsed_body(CreateMcpServerSerializer), actor=self.actor)
-        body, generation = selectors.server_json(server_id)
-        return json_response(body, status=201, headers={"ETag": body_etag(generation, body)})
+        return written_response(*selectors.server_json(server_id), status=201)
 
     @extend_schema(parameters=[IF_NONE_MATCH], responses={200: McpServerSerializer})
     def retrieve(self, request: ApiRequest, id: str) -> HttpResponse:
@@ -79,8 +82,7 @@ class McpServerViewSet(ApiViewSet):
             precondition=partial(check_if_match, request),
             actor=self.actor,
         )
-        body, generation = selectors.server_json(server_id)
-        return json_response(body, headers={"ETag": body_etag(generation, body)})
+        return written_response(*selectors.server_json(server_id))
 
     @extend_schema(parameters=[IF_MATCH], responses={200: McpServerStatusSerializer})
     def destroy(self, request: ApiRequest, id: str) -> HttpResponse:

@@ -57,14 +57,9 @@ MCP_SERVERS = BulkKind(
             done="asked for",
             run=_to_server(lambda server_id, _actor: probes.request_probe(server_id=server_id)),
         ),
-        "delete": BulkAction(
-            label="Delete",
-            icon="delete",
-            future="deleted",
-            done="deleted",
-            warning="Their credentials and every grant about them go with them. This cannot be undone.",
-            is_grave=True,
-            run=_to_server(lambda server_id, actor: servers.delete_server(server_id=server_id, actor=actor)),
+        "delete": bulk.deletion(
+            _to_server(lambda server_id, actor: servers.delete_server(server_id=server_id, actor=actor)),
+            "Their credentials and every grant about them go with them. This cannot be undone.",
         ),
     },
 )

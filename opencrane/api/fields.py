@@ -40,6 +40,24 @@ class StringField(serializers.CharField):
         return super().run_validation(data)
 
 
+class RuledField(StringField):
+    """Text that a rule of ours takes; subclasses say which."""
+
+    def normal(self, text: str) -> str:
+        """The text as it is kept.
+
+        Raises:
+            ValueError: the rule refuses it; the sentence says why.
+        """
+        raise NotImplementedError
+
+    def to_internal_value(self, data: Any) -> str:
+        try:
+            return self.normal(super().to_internal_value(data))
+        except ValueError as exc:
+            raise serializers.ValidationError(str(exc)) from exc
+
+
 class PatternField(StringField):
     """Text that matches a pattern as a whole."""
 

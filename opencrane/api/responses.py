@@ -1,5 +1,6 @@
 """Answer with JSON and entity tags, without DRF's renderers."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -9,6 +10,7 @@ import orjson
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import Promise
 
+from opencrane.api.keyset import next_link
 from opencrane.errors import DomainError, PreconditionFailedError
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
@@ -79,6 +81,21 @@ def tagged_response(request: HttpRequest | Any, entity_tag: str, data: Any) -> H
     if is_not_modified(request, entity_tag):
         return HttpResponse(status=304, headers=headers)
     return json_response(data, headers=headers)
+
+
+def body_etag(generation: int, body: bytes) -> str:
+    """The entity tag of an object that others can change by the way (a tenant in it is deleted), from its very text."""
+    return f'"{generation}.{hashlib.blake2b(body, digest_size=8).hexdigest()}"'
+
+
+def written_response(body: bytes, generation: int, status: int = 200) -> HttpResponse:
+    """An object as a write has left it, with the entity tag that it is read with."""
+    return json_response(body, status=status, headers={"ETag": body_etag(generation, body)})
+
+
+def page_response(request: HttpRequest | Any, body: bytes, cursor: str) -> HttpResponse:
+    """A page of a list that is JSON already, with the link to the next one unless the cursor is empty."""
+    return json_response(body, headers={"Link": next_link(request, cursor)} if cursor else None)
 
 
 def is_not_modified(request: HttpRequest | Any, entity_tag: str) -> bool:

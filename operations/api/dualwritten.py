@@ -5,13 +5,16 @@ from typing import Any, ClassVar
 
 from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
 from rest_framework.decorators import action
 
+from cluster.models import SYNC_STATES
+from cluster.names import RESERVED
 from cluster.wait import Write
 from opencrane.api import params
-from opencrane.api.fields import StringListField
+from opencrane.api.fields import DnsLabelField, StringListField
 from opencrane.api.responses import json_response
-from opencrane.api.serializers import AcceptedSerializer, StrictSerializer, camelize
+from opencrane.api.serializers import AcceptedSerializer, ResponseSerializer, StrictSerializer, camelize
 from opencrane.api.viewsets import ApiRequest, ApiViewSet
 from operations import repairs
 from operations.driftschemas import DriftReportSerializer, RepairReportSerializer
@@ -25,6 +28,28 @@ class RepairSerializer(StrictSerializer):
         max_items=10_000,
         help_text="Repair only these; absent or null means every mismatch.",
     )
+
+
+class NameField(DnsLabelField):
+    """The name of a new object."""
+
+    def to_internal_value(self, data: Any) -> str:
+        name = super().to_internal_value(data)
+        if name in RESERVED:
+            raise serializers.ValidationError("This name is reserved.")
+        return name
+
+
+class SyncSerializer(ResponseSerializer):
+    """How the cluster follows a row."""
+
+    state = serializers.ChoiceField(choices=SYNC_STATES)
+    generation = serializers.IntegerField()
+    observed_generation = serializers.IntegerField()
+    attempts = serializers.IntegerField()
+    error = serializers.CharField(allow_null=True)
+    failing_since = serializers.DateTimeField(allow_null=True)
+    next_attempt_at = serializers.DateTimeField(allow_null=True)
 
 
 class DualWrittenViewSet(ApiViewSet):

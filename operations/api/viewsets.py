@@ -89,7 +89,7 @@ class AuditViewSet(ApiViewSet):
     def export(self, request: Any) -> HttpResponse:
         """The job's `file` gives it, for some days."""
         file_format = params.choice(request, "format", job_files.FORMATS) or "jsonl"
-        job = audit_export.start_export(wanted=_wanted(request), file_format=file_format, actor=self.actor)
+        job = audit_export.AUDIT.start(wanted=_wanted(request), file_format=file_format, actor=self.actor)
         return json_response(job_as_json(job), 202)
 
 

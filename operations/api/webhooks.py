@@ -12,6 +12,7 @@ from opencrane.api.fields import (
     BooleanField,
     DateTimeField,
     JsonObjectField,
+    RuledField,
     StringField,
     StringListField,
     choices_of,
@@ -34,28 +35,20 @@ _ID = OpenApiParameter("id", str, OpenApiParameter.PATH)
 _DELIVERY_ID = OpenApiParameter("deliveryId", str, OpenApiParameter.PATH)
 
 
-class UrlField(StringField):
+class UrlField(RuledField):
     """An absolute http(s) URL without a password."""
 
-    def to_internal_value(self, data: Any) -> str:
-        url = super().to_internal_value(data)
-        try:
-            rules.check_url(url)
-        except ValueError as exc:
-            raise serializers.ValidationError(str(exc)) from exc
-        return url
+    def normal(self, text: str) -> str:
+        rules.check_url(text)
+        return text
 
 
-class SecretField(StringField):
+class SecretField(RuledField):
     """A signing secret of the caller's own. It never comes back."""
 
-    def to_internal_value(self, data: Any) -> str:
-        secret = super().to_internal_value(data)
-        try:
-            signing.signing_key(secret)
-        except ValueError as exc:
-            raise serializers.ValidationError(str(exc)) from exc
-        return secret
+    def normal(self, text: str) -> str:
+        signing.signing_key(text)
+        return text
 
 
 class UpdateWebhookSerializer(StrictSerializer):

@@ -52,6 +52,20 @@ class BulkAction:
     takes_reason: bool = False
 
 
+def deletion(run: Callable[[str, str, Actor], Write | None], warning: str, *, takes_reason: bool = False) -> BulkAction:
+    """The action that deletes objects: always a grave one."""
+    return BulkAction(
+        label="Delete",
+        icon="delete",
+        future="deleted",
+        done="deleted",
+        warning=warning,
+        is_grave=True,
+        takes_reason=takes_reason,
+        run=run,
+    )
+
+
 _BY_NAME: Final = F("name")
 
 

@@ -1,19 +1,18 @@
 """The audit trail: newest first, by action, kind, actor, tenant, time and text."""
 
-import datetime
 from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
-from django.utils.dateparse import parse_date
 
 from cluster.kinds import all_kinds
 from opencrane.console.listing import PAGE_ROWS, Filter, FilterBar, page_of, url_with
-from opencrane.console.pages import ConsoleAction, ConsolePage
-from opencrane.errors import InvalidError, NotFoundError
-from operations import audit_export, audit_reading, job_files, selectors
+from opencrane.console.pages import ConsolePage
+from opencrane.errors import NotFoundError
+from operations import audit_reading, selectors
+from operations.audit_export import AUDIT
 from operations.audit_pages import AuditFilter
+from operations.views.export import ExportAction, midnight
 
 # Kinds of resources that are audited without being dual-written.
 _PLAIN_KINDS = (
@@ -62,22 +61,14 @@ class AuditList(ConsolePage):
         )
 
 
-class AuditExport(ConsoleAction):
-    """Start the export of what the filters show."""
-
+class AuditExport(ExportAction):
     resource = "audit"
+    export = AUDIT
+    names = ("action", "kind", "actor", "tenant", "since", "until", "resource", "request", "q")
+    list_page = "admin:audit"
 
-    def act(self) -> str:
-        names = ("action", "kind", "actor", "tenant", "since", "until", "resource", "request", "q")
-        values = {name: text for name in names if (text := self.request.POST.get(name, "").strip()[:500])}
-        file_format = self.request.POST.get("format", "")
-        if file_format not in job_files.FORMATS:
-            raise InvalidError(fields={"format": ["Has to be jsonl or csv."]})
-        job = audit_export.start_export(wanted=_wanted(values), file_format=file_format, actor=self.actor)
-        return reverse("admin:job", args=[job.pk])
-
-    def back(self) -> str:
-        return reverse("admin:audit")
+    def wanted(self, values: dict[str, str]) -> AuditFilter:
+        return _wanted(values)
 
 
 class AuditEntryPage(ConsolePage):
@@ -105,8 +96,8 @@ def _wanted(values: dict[str, str]) -> AuditFilter:
         resource=values.get("resource") or (f"{values['kind']}/*" if "kind" in values else None),
         actor=values.get("actor"),
         request_id=values.get("request"),
-        since=_midnight(values.get("since")),
-        until=_midnight(values.get("until"), days=1),
+        since=midnight(values.get("since")),
+        until=midnight(values.get("until"), days=1),
         q=values.get("q"),
     )
 
@@ -118,17 +109,6 @@ def _seals() -> dict[str, Any]:
 
 def _same(values: list[str]) -> list[tuple[str, str]]:
     return [(value, value) for value in values]
-
-
-def _midnight(text: str | None, *, days: int = 0) -> datetime.datetime | None:
-    """The first moment of a day in UTC; None for what is no date."""
-    try:
-        day = parse_date(text or "")
-        if day is None:
-            return None
-        return datetime.datetime.combine(day, datetime.time(), datetime.UTC) + datetime.timedelta(days=days)
-    except (ValueError, OverflowError):
-        return None
 
 
 def register() -> None:

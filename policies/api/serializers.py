@@ -1,6 +1,5 @@
 """Bodies and answers of the policies and groups APIs."""
 
-from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import ValidationError as DjangoValidationError
@@ -8,46 +7,37 @@ from django.core.validators import validate_email
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from cluster.models import SYNC_STATES
 from opencrane.api.fields import (
     BooleanField,
     ChoiceField,
-    DnsLabelField,
     JsonObjectField,
+    RuledField,
     StringField,
     StringListField,
     choices_of,
 )
 from opencrane.api.serializers import ResponseSerializer, StrictSerializer
+from operations.api.dualwritten import NameField, SyncSerializer
 from policies import rules
 from policies.api.grants import OPTIONAL, SCOPES, GrantAnswerSerializer, grants_field
 
-SYNC_STATES = ("synced", "waiting", "failing", "deleting")
-
-
-class _RuleField(StringField):
-    """Text that a function of `policies.rules` brings into its normal form."""
-
-    rule: Callable[[Any], str]
-
-    def to_internal_value(self, data: Any) -> str:
-        try:
-            return self.rule(super().to_internal_value(data))
-        except ValueError as exc:
-            raise serializers.ValidationError(str(exc)) from exc
-
 
 @extend_schema_field({"type": "string", "maxLength": rules.DOMAIN_MAX + 2, "examples": ["*.example.com"]})
-class DomainField(_RuleField):
-    rule = staticmethod(rules.domain)
+class DomainField(RuledField):
+    def normal(self, text: str) -> str:
+        return rules.domain(text)
 
 
 @extend_schema_field({"type": "string", "maxLength": 64, "examples": ["10.0.0.0/8", "2001:db8::/32"]})
-class NetworkField(_RuleField):
-    rule = staticmethod(rules.network)
+class NetworkField(RuledField):
+    def normal(self, text: str) -> str:
+        return rules.network(text)
 
 
-class _LabelValueField(_RuleField):
-    rule = staticmethod(rules.label_value)
+class _LabelValueField(RuledField):
+    def normal(self, text: str) -> str:
+        return rules.label_value(text)
 
 
 @extend_schema_field({"type": "object", "additionalProperties": {"type": "string", "maxLength": rules.LABEL_MAX}})
@@ -197,12 +187,7 @@ class UpdatePolicySerializer(StrictSerializer):
 
 
 class CreatePolicySerializer(UpdatePolicySerializer):
-    name = DnsLabelField(max_length=rules.NAME_MAX)
-
-    def validate_name(self, value: str) -> str:
-        if value in rules.RESERVED_NAMES:
-            raise serializers.ValidationError("This name is reserved.")
-        return value
+    name = NameField(max_length=rules.NAME_MAX)
 
 
 def _outside(value: dict[str, Any] | None, names: dict[str, str]) -> dict[str, Any] | None:
@@ -265,16 +250,6 @@ class PolicyItemSerializer(ResponseSerializer):
     created_at = serializers.DateTimeField()
 
 
-class PolicySyncSerializer(ResponseSerializer):
-    state = serializers.ChoiceField(choices=SYNC_STATES)
-    generation = serializers.IntegerField()
-    observed_generation = serializers.IntegerField()
-    attempts = serializers.IntegerField()
-    error = serializers.CharField(allow_null=True)
-    failing_since = serializers.DateTimeField(allow_null=True)
-    next_attempt_at = serializers.DateTimeField(allow_null=True)
-
-
 class DomainsAnswerSerializer(ResponseSerializer):
     allow = serializers.ListField(child=serializers.CharField())
     deny = serializers.ListField(child=serializers.CharField())
@@ -288,7 +263,7 @@ class PolicySerializer(PolicyItemSerializer):
     domain_policy = DomainsAnswerSerializer()
     tenant_count = serializers.IntegerField(help_text="Tenants it is for, counted to 1000.")
     tenant_count_is_capped = serializers.BooleanField()
-    sync = PolicySyncSerializer()  # type: ignore[assignment]
+    sync = SyncSerializer()  # type: ignore[assignment]
     status = JsonObjectField(help_text="The custom resource's status as last seen.")
     labels = JsonObjectField(help_text="The custom resource's labels as last seen.")
     updated_at = serializers.DateTimeField()

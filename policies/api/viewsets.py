@@ -1,6 +1,5 @@
 """The policies and groups APIs: parse, call one service, answer."""
 
-import hashlib
 from functools import partial
 
 from django.http import HttpResponse
@@ -8,9 +7,15 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
 
 from opencrane.api import params
-from opencrane.api.keyset import next_link
 from opencrane.api.parameters import CURSOR, IF_MATCH, IF_NONE_MATCH, LIMIT, query
-from opencrane.api.responses import check_if_match, json_response, tagged_response
+from opencrane.api.responses import (
+    body_etag,
+    check_if_match,
+    json_response,
+    page_response,
+    tagged_response,
+    written_response,
+)
 from opencrane.api.viewsets import ApiRequest, ApiViewSet
 from operations.api.dualwritten import DualWrittenViewSet
 from policies import selectors
@@ -42,8 +47,7 @@ class PolicyViewSet(DualWrittenViewSet):
     )
     def list(self, request: ApiRequest) -> HttpResponse:
         filters = {"q": text} if (text := params.text(request, "q")) else {}
-        body, cursor = selectors.policy_page(filters, selectors.NEWEST.page(request))
-        return json_response(body, headers={"Link": next_link(request, cursor)} if cursor else None)
+        return page_response(request, *selectors.policy_page(filters, selectors.NEWEST.page(request)))
 
     @extend_schema(request=CreatePolicySerializer, responses={201: PolicyStatusSerializer})
     def create(self, request: ApiRequest) -> HttpResponse:
@@ -112,14 +116,12 @@ class GroupViewSet(ApiViewSet):
         filters = {name: value for name in ("q", "member") if (value := params.text(request, name))}
         if scope := params.choice(request, "scope", SCOPES):
             filters["scope"] = scope
-        body, cursor = selectors.group_page(filters, selectors.NEWEST_GROUPS.page(request))
-        return json_response(body, headers={"Link": next_link(request, cursor)} if cursor else None)
+        return page_response(request, *selectors.group_page(filters, selectors.NEWEST_GROUPS.page(request)))
 
     @extend_schema(request=CreateGroupSerializer, responses={201: GroupSerializer})
     def create(self, request: ApiRequest) -> HttpResponse:
         group_id = groups.create_group(values=self.parsed_body(CreateGroupSerializer), actor=self.actor)
-        body, generation = selectors.group_json(group_id)
-        return json_response(body, status=201, headers={"ETag": body_etag(generation, body)})
+        return written_response(*selectors.group_json(group_id), status=201)
 
     @extend_schema(parameters=[IF_NONE_MATCH], responses={200: GroupSerializer})
     def retrieve(self, request: ApiRequest, id: str) -> HttpResponse:
@@ -135,8 +137,7 @@ class GroupViewSet(ApiViewSet):
             precondition=partial(check_if_match, request),
             actor=self.actor,
         )
-        body, generation = selectors.group_json(group_id)
-        return json_response(body, headers={"ETag": body_etag(generation, body)})
+        return written_response(*selectors.group_json(group_id))
 
     @extend_schema(parameters=[IF_MATCH], responses={200: GroupStatusSerializer})
     def destroy(self, request: ApiRequest, id: str) -> HttpResponse:
@@ -145,8 +146,3 @@ class GroupViewSet(ApiViewSet):
             group_id=params.parse_uuid(id), precondition=partial(check_if_match, request), actor=self.actor
         )
         return json_response({"id": id.lower(), "status": "deleted"})
-
-
-def body_etag(generation: int, body: bytes) -> str:
-    """The entity tag of an object that others can change by the way (a tenant in it is deleted), from its very text."""
-    return f'"{generation}.{hashlib.blake2b(body, digest_size=8).hexdigest()}"'

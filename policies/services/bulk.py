@@ -20,16 +20,11 @@ ACCESS_POLICIES = BulkKind(
             done="applied",
             run=lambda name, _reason, actor: policy_sync.resync_policy(name=name, actor=actor),
         ),
-        "delete": BulkAction(
-            label="Delete",
-            icon="delete",
-            future="deleted",
-            done="deleted",
-            warning="What they allow and deny ends for the tenants they reach. A policy that a tenant names is left as "
+        "delete": bulk.deletion(
+            lambda name, reason, actor: access_policies.delete_policy(name=name, reason=reason, actor=actor),
+            "What they allow and deny ends for the tenants they reach. A policy that a tenant names is left as "
             "it is, and the result says who names it.",
-            is_grave=True,
             takes_reason=True,
-            run=lambda name, reason, actor: access_policies.delete_policy(name=name, reason=reason, actor=actor),
         ),
     },
 )
@@ -45,14 +40,9 @@ GROUPS = BulkKind(
     noun="group",
     model=Group,
     actions={
-        "delete": BulkAction(
-            label="Delete",
-            icon="delete",
-            future="deleted",
-            done="deleted",
-            warning="Their members, their lists of grants, and every grant that names one of them go with them.",
-            is_grave=True,
-            run=_delete_group,
+        "delete": bulk.deletion(
+            _delete_group,
+            "Their members, their lists of grants, and every grant that names one of them go with them.",
         ),
     },
 )

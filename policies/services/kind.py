@@ -5,6 +5,7 @@ from typing import Any
 
 from cluster.kinds import Spec
 from cluster.models import Revision
+from cluster.names import check_name
 from cluster.resources import ACCESS_POLICIES
 from opencrane.actor import Actor
 from operations.dualwrite import AuditedKind
@@ -31,7 +32,7 @@ class AccessPolicyKind(AuditedKind[AccessPolicy]):
         manifests.assign_spec(row, values)
 
     def validated(self, name: str, spec: Spec) -> Spec:
-        rules.check_name(name)
+        check_name(name, rules.NAME_MAX)
         return rules.checked_spec(spec)
 
     def on_rejected(self, row: AccessPolicy, revision: Revision, message: str) -> None:

@@ -10,12 +10,11 @@ from rest_framework import serializers
 from opencrane.api import params
 from opencrane.api.fields import ChoiceField, JsonObjectField, PatternField, StringField
 from opencrane.api.parameters import CURSOR, IF_MATCH, IF_NONE_MATCH, LIMIT, limit_parameter, query
-from opencrane.api.responses import check_if_match, json_response, tagged_response, to_json
+from opencrane.api.responses import body_etag, check_if_match, json_response, tagged_response, to_json, written_response
 from opencrane.api.serializers import AcceptedSerializer, ResponseSerializer, StrictSerializer
 from opencrane.api.viewsets import ApiRequest, ApiViewSet
 from operations.models import Job
 from policies.api.grants import OPTIONAL
-from policies.api.viewsets import body_etag
 from policies.models import Scope
 from skills import source_reading, source_rules
 from skills.models import SourceImport, SourceItem, ThirdPartySource
@@ -150,12 +149,12 @@ class SourceViewSet(ApiViewSet):
     def create(self, request: ApiRequest) -> HttpResponse:
         """Make a source; it is read once it has been approved."""
         source_id = sources.create_source(values=self.parsed_body(CreateSourceSerializer), actor=self.actor)
-        return _answer(source_id, status=201)
+        return written_response(*_shown(source_id), status=201)
 
     @extend_schema(parameters=[IF_NONE_MATCH], responses={200: SourceSerializer})
     def retrieve(self, request: ApiRequest, id: str) -> HttpResponse:
-        body, entity_tag = _shown(params.parse_uuid(id))
-        return tagged_response(request, entity_tag, body)
+        body, generation = _shown(params.parse_uuid(id))
+        return tagged_response(request, body_etag(generation, body), body)
 
     @extend_schema(request=UpdateSourceSerializer, parameters=[IF_MATCH], responses={200: SourceSerializer})
     def update(self, request: ApiRequest, id: str) -> HttpResponse:
@@ -166,7 +165,7 @@ class SourceViewSet(ApiViewSet):
             precondition=partial(check_if_match, request),
             actor=self.actor,
         )
-        return _answer(source_id)
+        return written_response(*_shown(source_id))
 
     @extend_schema(parameters=[IF_MATCH], responses={200: SourceStatusSerializer})
     def destroy(self, request: ApiRequest, id: str) -> HttpResponse:
@@ -181,7 +180,7 @@ class SourceViewSet(ApiViewSet):
         """Let the source be read; one that is scheduled is synced within a minute."""
         source_id = params.parse_uuid(id)
         sources.approve_source(source_id=source_id, precondition=partial(check_if_match, request), actor=self.actor)
-        return _answer(source_id)
+        return written_response(*_shown(source_id))
 
     @extend_schema(request=None, responses={200: SyncReportSerializer, 202: AcceptedSerializer})
     def sync(self, request: ApiRequest, id: str) -> HttpResponse:
@@ -232,15 +231,9 @@ class SourceViewSet(ApiViewSet):
         return json_response(_import_json(made), status=201)
 
 
-def _shown(source_id: Any) -> tuple[bytes, str]:
+def _shown(source_id: Any) -> tuple[bytes, int]:
     source = source_reading.source_shown(source_id)
-    body = to_json(source_reading.source_json(source))
-    return body, body_etag(source.generation, body)
-
-
-def _answer(source_id: Any, status: int = 200) -> HttpResponse:
-    body, entity_tag = _shown(source_id)
-    return json_response(body, status=status, headers={"ETag": entity_tag})
+    return to_json(source_reading.source_json(source)), source.generation
 
 
 def _import_json(made: SourceImport) -> dict[str, Any]:

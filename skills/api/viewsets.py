@@ -10,11 +10,9 @@ from rest_framework.decorators import action
 from accounts.permissions import WRITE, allows
 from opencrane.api import params
 from opencrane.api.identity import caller_of
-from opencrane.api.keyset import next_link
 from opencrane.api.parameters import CURSOR, IF_MATCH, IF_NONE_MATCH, LIMIT, query
-from opencrane.api.responses import check_if_match, json_response, tagged_response
+from opencrane.api.responses import body_etag, check_if_match, json_response, page_response, tagged_response
 from opencrane.api.viewsets import ApiRequest, ApiViewSet
-from policies.api.viewsets import body_etag
 from policies.models import Scope
 from skills import selectors
 from skills.api.serializers import (
@@ -65,8 +63,7 @@ class BundleViewSet(ApiViewSet):
         for name, values in _CHOICES.items():
             if value := params.choice(request, name, values):
                 filters[_COLUMNS.get(name, name)] = value
-        body, cursor = selectors.bundle_page(filters, selectors.NEWEST.page(request))
-        return json_response(body, headers={"Link": next_link(request, cursor)} if cursor else None)
+        return page_response(request, *selectors.bundle_page(filters, selectors.NEWEST.page(request)))
 
     @extend_schema(request=CreateBundleSerializer, responses={201: BundleStatusSerializer})
     def create(self, request: ApiRequest) -> HttpResponse:

@@ -92,18 +92,13 @@ SKILL_BUNDLES = BulkKind(
             "again. Those that are not published are left as they are.",
             run=_to_bundle(_deprecate),
         ),
-        "delete": BulkAction(
-            label="Delete",
-            icon="delete",
-            future="deleted",
-            done="deleted",
-            warning="Their content, findings and promotions, and every grant about them, go with them; what the OCI "
-            "store has stays there. This cannot be undone.",
-            is_grave=True,
-            takes_reason=True,
-            run=_to_bundle(
+        "delete": bulk.deletion(
+            _to_bundle(
                 lambda bundle, reason, actor: bundles.delete_bundle(bundle_id=bundle.pk, reason=reason, actor=actor)
             ),
+            "Their content, findings and promotions, and every grant about them, go with them; what the OCI "
+            "store has stays there. This cannot be undone.",
+            takes_reason=True,
         ),
     },
 )

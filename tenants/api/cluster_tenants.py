@@ -12,7 +12,6 @@ from cluster.quantities import parse_quantity
 from opencrane.api import params
 from opencrane.api.fields import (
     ChoiceField,
-    DnsLabelField,
     IntegerField,
     PatternField,
     QuantityField,
@@ -23,10 +22,10 @@ from opencrane.api.parameters import CURSOR, IF_MATCH, IF_NONE_MATCH, LIMIT, que
 from opencrane.api.responses import check_if_match, json_response, tagged_response
 from opencrane.api.serializers import ResponseSerializer, StrictSerializer
 from opencrane.api.viewsets import ApiRequest
-from operations.api.dualwritten import DualWrittenViewSet
+from operations.api.dualwritten import DualWrittenViewSet, NameField, SyncSerializer
 from tenants import cluster_rules as rules
 from tenants import selectors
-from tenants.api.serializers import OPTIONAL, SyncSerializer
+from tenants.api.serializers import OPTIONAL
 from tenants.capacity import capacities
 from tenants.cluster_presentation import cluster_tenant_detail, status_of
 from tenants.models import ClusterTenant
@@ -90,17 +89,12 @@ class DomainField(PatternField):
 
 
 class CreateClusterTenantSerializer(StrictSerializer):
-    name = DnsLabelField(max_length=rules.NAME_MAX)
+    name = NameField(max_length=rules.NAME_MAX)
     display_name = StringField(max_length=rules.DISPLAY_NAME_MAX)
     base_domain = DomainField(**OPTIONAL)
     isolation_tier = ChoiceField(choices=choices_of(ClusterTenant.IsolationTier.values))
     compute = ComputeSerializer()
     resources = ResourcesSerializer()
-
-    def validate_name(self, value: str) -> str:
-        if value in rules.RESERVED_NAMES:
-            raise serializers.ValidationError("This name is reserved.")
-        return value
 
 
 class UpdateClusterTenantSerializer(StrictSerializer):

@@ -4,10 +4,10 @@ from typing import Any
 
 from rest_framework import serializers
 
+from cluster.models import SYNC_STATES
 from opencrane.api.fields import (
     BooleanField,
     ChoiceField,
-    DnsLabelField,
     EmailField,
     JsonObjectField,
     LabelValueField,
@@ -20,11 +20,12 @@ from opencrane.api.fields import (
 )
 from opencrane.api.responses import to_json
 from opencrane.api.serializers import ResponseSerializer, StrictSerializer
+from operations.api.dualwritten import NameField, SyncSerializer
 from policies.api.grants import GrantSerializer
 from policies.models import Grant
 from tenants import rules
 from tenants.models import Phase
-from tenants.selectors import ORG_DATASETS, SYNC_STATES
+from tenants.selectors import ORG_DATASETS
 
 OPTIONAL: dict[str, Any] = {"required": False, "allow_null": True}
 
@@ -79,7 +80,7 @@ class _TenantFields(StrictSerializer):
 
 
 class CreateTenantSerializer(_TenantFields):
-    name = DnsLabelField(max_length=rules.NAME_MAX)
+    name = NameField(max_length=rules.NAME_MAX)
     display_name = StringField(max_length=rules.DISPLAY_NAME_MAX)
     email = EmailField()
     suspended = BooleanField(required=False)
@@ -87,11 +88,6 @@ class CreateTenantSerializer(_TenantFields):
         required=False,
         help_text="Take over the data that a deleted tenant of this name has left. Only an administrator may say so.",
     )
-
-    def validate_name(self, value: str) -> str:
-        if value in rules.RESERVED_NAMES:
-            raise serializers.ValidationError("This name is reserved.")
-        return value
 
 
 class UpdateTenantSerializer(_TenantFields):
@@ -137,16 +133,6 @@ class TenantItemSerializer(ResponseSerializer):
     suspended = serializers.BooleanField()
     sync = serializers.ChoiceField(choices=SYNC_STATES, help_text="Whether the cluster has followed the row.")
     created_at = serializers.DateTimeField()
-
-
-class SyncSerializer(ResponseSerializer):
-    state = serializers.ChoiceField(choices=SYNC_STATES)
-    generation = serializers.IntegerField()
-    observed_generation = serializers.IntegerField()
-    attempts = serializers.IntegerField()
-    error = serializers.CharField(allow_null=True)
-    failing_since = serializers.DateTimeField(allow_null=True)
-    next_attempt_at = serializers.DateTimeField(allow_null=True)
 
 
 class TenantSerializer(ResponseSerializer):

@@ -9,11 +9,11 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
 
 from accounts.models import Role
+from cluster.models import SYNC_STATES
 from opencrane.api import params
 from opencrane.api.identity import caller_of
-from opencrane.api.keyset import next_link
 from opencrane.api.parameters import CURSOR, IF_MATCH, IF_NONE_MATCH, LIMIT
-from opencrane.api.responses import check_if_match, json_response, tagged_response
+from opencrane.api.responses import check_if_match, json_response, page_response, tagged_response
 from opencrane.api.viewsets import ApiRequest
 from opencrane.errors import ForbiddenError, InvalidError
 from operations.api.dualwritten import DualWrittenViewSet
@@ -41,7 +41,7 @@ _TEXT_FILTERS = ("q", "team", "policyRef", "clusterTenantRef", "email")
 _LIST_PARAMETERS = [
     *(OpenApiParameter(name, str) for name in _TEXT_FILTERS),
     OpenApiParameter("phase", str, enum=Phase.values),
-    OpenApiParameter("sync", str, enum=[*selectors.SYNC_STATES, "drifted"]),
+    OpenApiParameter("sync", str, enum=[*SYNC_STATES, "drifted"]),
     LIMIT,
     CURSOR,
 ]
@@ -67,8 +67,7 @@ class TenantViewSet(DualWrittenViewSet):
             filters["phase"] = phase
         if sync := params.choice(request, "sync", selectors.SYNC_CONDITIONS):
             filters["sync"] = sync
-        body, cursor = selectors.tenant_page(filters, selectors.NEWEST.page(request))
-        return json_response(body, headers={"Link": next_link(request, cursor)} if cursor else None)
+        return page_response(request, *selectors.tenant_page(filters, selectors.NEWEST.page(request)))
 
     @extend_schema(request=CreateTenantSerializer, responses={201: TenantStatusSerializer})
     def create(self, request: ApiRequest) -> HttpResponse:

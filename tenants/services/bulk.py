@@ -34,16 +34,11 @@ TENANTS = BulkKind(
             done="applied",
             run=lambda name, _reason, actor: lifecycle.resync_tenant(name=name, actor=actor),
         ),
-        "delete": BulkAction(
-            label="Delete",
-            icon="delete",
-            future="deleted",
-            done="deleted",
-            warning="Their agents stop, their resources are removed from the cluster, and their data sets, memberships "
+        "delete": bulk.deletion(
+            lambda name, reason, actor: lifecycle.delete_tenant(name=name, reason=reason, actor=actor),
+            "Their agents stop, their resources are removed from the cluster, and their data sets, memberships "
             "and keys go with them. This cannot be undone.",
-            is_grave=True,
             takes_reason=True,
-            run=lambda name, reason, actor: lifecycle.delete_tenant(name=name, reason=reason, actor=actor),
         ),
     },
 )

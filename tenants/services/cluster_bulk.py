@@ -18,18 +18,13 @@ CLUSTER_TENANTS = BulkKind(
             warning="Places that could not be made are tried again at once.",
             run=lambda name, _reason, actor: cluster_tenants.resync_cluster_tenant(name=name, actor=actor),
         ),
-        "delete": BulkAction(
-            label="Delete",
-            icon="delete",
-            future="deleted",
-            done="deleted",
-            warning="Their quotas and policies go; their namespaces stay, with all that is in them: a purge is asked "
-            "for one by one. Those that tenants refer to are left as they are, and the result names the tenants.",
-            is_grave=True,
-            takes_reason=True,
-            run=lambda name, reason, actor: cluster_tenants.delete_cluster_tenant(
+        "delete": bulk.deletion(
+            lambda name, reason, actor: cluster_tenants.delete_cluster_tenant(
                 name=name, purge=False, reason=reason, actor=actor
             ),
+            "Their quotas and policies go; their namespaces stay, with all that is in them: a purge is asked "
+            "for one by one. Those that tenants refer to are left as they are, and the result names the tenants.",
+            takes_reason=True,
         ),
     },
 )

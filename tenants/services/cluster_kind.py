@@ -6,6 +6,7 @@ from typing import Any
 from cluster.client import cluster_client
 from cluster.kinds import Spec
 from cluster.models import Revision
+from cluster.names import check_name
 from cluster.resources import CLUSTER_TENANTS, KubeObject
 from opencrane.tasks import enqueue_on_commit
 from operations.dualwrite import AuditedKind
@@ -33,7 +34,7 @@ class ClusterTenantKind(AuditedKind[ClusterTenant]):
         cluster_manifests.assign_spec(row, values)
 
     def validated(self, name: str, spec: Spec) -> Spec:
-        cluster_rules.check_name(name)
+        check_name(name, cluster_rules.NAME_MAX)
         return cluster_rules.checked_spec(spec)
 
     def manifest(self, row: ClusterTenant, spec: Spec, *, uid: str = "", resource_version: str = "") -> KubeObject:

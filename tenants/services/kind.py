@@ -7,6 +7,7 @@ from awareness.services.participation import forget_tenant
 from budgets.services import keys
 from cluster.kinds import Spec
 from cluster.models import Revision
+from cluster.names import check_name
 from cluster.resources import TENANTS, KubeObject
 from operations.dualwrite import AuditedKind
 from tenants import manifests, rules
@@ -33,7 +34,7 @@ class TenantKind(AuditedKind[Tenant]):
         manifests.assign_spec(row, values)
 
     def validated(self, name: str, spec: Spec) -> Spec:
-        rules.check_name(name)
+        check_name(name, rules.NAME_MAX)
         return rules.checked_spec(spec)
 
     def manifest(self, row: Tenant, spec: Spec, *, uid: str = "", resource_version: str = "") -> KubeObject:
