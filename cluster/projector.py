@@ -18,6 +18,7 @@ from cluster.errors import KubeError, KubeGoneError
 from cluster.intent import try_now
 from cluster.kinds import Kind, all_kinds
 from cluster.resources import KubeObject
+from opencrane.celery import touch_heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ WATCH_SECONDS = 290
 RELIST_SECONDS = 600.0
 IDLE_SECONDS = 320.0
 MAX_DELAY_SECONDS = 15.0
+HEARTBEAT_SECONDS = 10.0
 
 
 def run(stop: threading.Event) -> None:
@@ -36,6 +38,11 @@ def run(stop: threading.Event) -> None:
     ]
     for thread in threads:
         thread.start()
+    while all(thread.is_alive() for thread in threads):
+        touch_heartbeat()
+        if stop.wait(HEARTBEAT_SECONDS):
+            return
+    log.error("a thread of the projector has ended; without its heartbeat, the process is to be started anew")
     stop.wait()
 
 

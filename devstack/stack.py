@@ -18,6 +18,7 @@ from devstack.supervisor import Service, Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent
 CLUSTER_NAMESPACE = "opencrane"
+AUDIT_LOG = "audit.log"
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 # Set for every process of a stack, to the data folder.
 RUN_MARKER = "OPENCRANE_DEV_DATA"
@@ -75,11 +76,13 @@ class Stack:
         data = self.folder.path / "cluster"
         data.mkdir(mode=0o700, exist_ok=True)
         host, port = loopback(), self.folder.port("cluster")
+        # Tests want to know who asks for what.
+        audit = ["--audit-log-path", str(data / AUDIT_LOG)] if self.throw_away else []
         service = Service(
             name="cluster",
             argv=python(
                 "-m", "devstack.cluster", "--data", str(data), "--host", host, "--port", str(port),
-                "--namespace", CLUSTER_NAMESPACE,
+                "--namespace", CLUSTER_NAMESPACE, *audit,
             ),
             env=self.env | {"PYTHONUNBUFFERED": "1"},
             cwd=ROOT,

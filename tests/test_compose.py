@@ -1,5 +1,7 @@
 """docker-compose.yml and the Dockerfile, without a container engine: their form, and every command in them, run.
 
+Not run: the image of LiteLLM, and that of the registry, of which Debian's program takes the configuration instead.
+
 Commands run as processes of this machine, in a folder that holds what the Dockerfile copies, with the environment of
 the compose file. Only addresses, ports and the folders of secrets and volumes are put in other places.
 """
@@ -21,7 +23,7 @@ from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import psycopg
 import pytest
@@ -29,8 +31,12 @@ import yaml
 from django.core.management import call_command
 from django.db.migrations.loader import MigrationLoader
 
-from cluster.client import cluster_client
-from cluster.resources import NAMESPACES, TENANTS
+from cluster.client import APPLY, MERGE_PATCH, cluster_client
+from cluster.resources import ACCESS_POLICIES, CLUSTER_TENANTS, LEASES, OPERATOR, SERVICE_ACCOUNTS, TENANTS
+from devstack.postgres import SUPERUSER
+from devstack.stack import AUDIT_LOG, RUN_MARKER
+from tests import kubernetes
+from tests.cluster.pods import make_namespace
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -74,13 +80,104 @@ def test_containers_have_no_more_rights_than_they_need(name: str) -> None:
     assert "user" not in service, "the image's own user is the right one"
 
 
-def test_nothing_is_privileged_and_only_web_is_reachable() -> None:
+def test_nothing_is_privileged_and_only_this_machine_reaches_what_is_published() -> None:
     services = compose()["services"]
     for service in services.values():
         assert not {"privileged", "network_mode", "pid", "cap_add", "devices"} & set(service)
-    assert [name for name, service in services.items() if service.get("ports")] == ["web"]
-    assert resolved(services["web"]["ports"][0], {}).startswith("127.0.0.1:")
-    assert compose()["networks"]["data"] == {"internal": True}
+    published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
+    assert set(published) == {"web", "litellm"}
+    assert all(resolved(port, {}).startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_who_shares_a_network_has_business_with_each_other() -> None:
+    whole = compose()
+    assert all(network == {"internal": True} for network in whole["networks"].values())
+    members: dict[str, set[str]] = {}
+    for name, service in whole["services"].items():
+        for network in service["networks"]:
+            members.setdefault(network, set()).add(name)
+    ours = set(OURS)
+    assert members["data"] == ours | {"postgres", "valkey"}
+    assert members["store"] == ours | {"registry"}, "the registry asks nobody who they are"
+    assert members["models"] == {"postgres", "litellm", "litellm-database"}
+    assert members["default"] == ours | {"litellm"}
+
+
+def test_what_comes_along_only_when_asked_for() -> None:
+    services = compose()["services"]
+    optional = {name: service["profiles"] for name, service in services.items() if "profiles" in service}
+    assert optional == {"registry": ["registry"], "litellm": ["litellm"], "litellm-database": ["litellm"]}
+    for name in OURS:
+        assert not set(optional) & set(services[name].get("depends_on", {})), name
+    for service in services.values():
+        name, _, tag = service["image"].rpartition(":")
+        assert name == "${OPENCRANE_IMAGE" or re.search(r"\d", tag), service["image"]
+    # The version whose API OpenCrane follows.
+    (version,) = re.findall(r"proxy API of LiteLLM (\S+)", (ROOT / "docs" / "money.md").read_text(encoding="utf-8"))
+    assert services["litellm"]["image"].endswith(f":v{version}")
+    # What the head of the file says to set is set by somebody.
+    shown = dict(re.findall(r"^#   ([A-Z_]+)=(\S+)", COMPOSE.read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(shown["COMPOSE_PROFILES"].split(",")) == {"registry", "litellm"}
+    assert set(shown) - {"COMPOSE_PROFILES"} <= set(services["web"]["environment"])
+    for name in ("SKILL_OCI_REGISTRY_URL", "LITELLM_ENDPOINT"):
+        url = urlsplit(shown[name])
+        assert url.hostname in optional
+        assert str(url.port) in json.dumps(services[url.hostname]["healthcheck"])
+    assert Path(urlsplit(shown["LITELLM_MASTER_KEY"]).path).name in services["web"]["secrets"]
+
+
+def test_litellm_gets_a_database_of_its_own(tmp_path: Path) -> None:
+    service = compose()["services"]["litellm-database"]
+    (config,) = service["configs"]
+    script = ROOT / compose()["configs"][config["source"]]["file"]
+    shell, path, *files = service["command"]
+    assert (shell, path) == ("sh", config["target"])
+    assert [Path(file).name for file in files] == ["postgres_password", "litellm_database_password"]
+    kept = Path(os.environ.get(RUN_MARKER, "/nowhere")) / "secrets.json"
+    if not kept.exists():
+        pytest.skip("the administrator's password of this PostgreSQL is not known")
+    (tmp_path / "admin").write_text(json.loads(kept.read_text(encoding="utf-8"))["postgres_password"])
+    (host,) = parse_qs(urlsplit(os.environ["DATABASE_URL"]).query)["host"]
+    env = {"PATH": os.defpath, "PGHOST": host, "PGUSER": SUPERUSER, "PGDATABASE": "postgres"}
+    # Again, with another password: what is there stays.
+    for password in ("first", 'it\'s "another"'):
+        (tmp_path / "role").write_text(password)
+        command = [shell, str(script), str(tmp_path / "admin"), str(tmp_path / "role")]
+        subprocess.run(command, env=env, check=True, capture_output=True)
+        with psycopg.connect(host=host, user="litellm", dbname="litellm", password=password) as role:
+            role.execute("CREATE TABLE IF NOT EXISTS spend ()")
+            assert role.execute("SELECT rolsuper FROM pg_roles WHERE rolname = 'litellm'").fetchone() == (False,)
+
+
+@pytest.mark.skipif(shutil.which("docker-registry") is None, reason="no docker-registry here")
+def test_the_registry_takes_its_configuration(tmp_path: Path) -> None:
+    service = compose()["services"]["registry"]
+    (config,) = service["configs"]
+    text = (ROOT / compose()["configs"][config["source"]]["file"]).read_text(encoding="utf-8")
+    (volume,) = service["volumes"]
+    port, place = free_port(), volume.partition(":")[2]
+    assert f"rootdirectory: {place}\n" in text
+    file = tmp_path / "registry.yml"
+    file.write_text(text.replace(place, str(tmp_path)).replace("0.0.0.0:5000", f"127.0.0.1:{port}"))
+    verb, path = service["command"]
+    assert path == config["target"]
+    process = subprocess.Popen(["docker-registry", verb, str(file)], stderr=subprocess.DEVNULL)
+    try:
+        (url,) = re.findall(r"http://\S+/v2/", service["healthcheck"]["test"][-1])
+        url = url.replace("5000", str(port))
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
+                    assert answer.status == 200
+                    break
+            except OSError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_secrets_are_files_and_each_is_mounted_where_it_is_named() -> None:
@@ -89,7 +186,7 @@ def test_secrets_are_files_and_each_is_mounted_where_it_is_named() -> None:
         named = {
             Path(match).name
             for match in re.findall(
-                r"/run/secrets/\w+", json.dumps([service.get(k) for k in ("command", "environment")])
+                r"/run/secrets/\w+", json.dumps([service.get(k) for k in ("command", "entrypoint", "environment")])
             )
         }
         assert named <= set(service.get("secrets", [])), name
@@ -102,7 +199,8 @@ def test_every_process_of_the_development_stack_is_there() -> None:
     from devstack.stack import STOP_ORDER
 
     names = {name for group in STOP_ORDER for name in group} - {"cluster"}
-    assert set(compose()["services"]) == names | {"migrate"}
+    always = {name for name, service in compose()["services"].items() if "profiles" not in service}
+    assert always == names | {"migrate"}
 
 
 def test_the_image_is_not_root_and_copies_what_exists() -> None:
@@ -141,7 +239,8 @@ _NEWER = re.compile(
 )
 
 
-@pytest.mark.django_db
+# Indexes that are made concurrently refuse to be in a transaction, even on paper.
+@pytest.mark.django_db(transaction=True)
 def test_no_migration_needs_what_postgresql_17_lacks() -> None:
     checked = 0
     for app, name in sorted(MigrationLoader(None).disk_migrations):
@@ -198,6 +297,38 @@ class Composed:
         self.replace("redis_url", f"redis://:{password}@127.0.0.1:{self.valkey_port}/0")
         self.replace("kubeconfig", Path(os.environ["KUBECONFIG"]).read_text(encoding="utf-8"))
 
+    def install_roles(self) -> None:
+        """The roles of deploy/kubernetes, for the namespaces of this test."""
+        text = "\n---\n".join(yaml.safe_dump(each) for each in kubernetes.documents("rbac/*.yaml"))
+        text = text.replace(f"namespace: {kubernetes.TENANTS}\n", f"namespace: {self.namespace}\n")
+        text = text.replace(f"namespace: {kubernetes.SYSTEM}\n", f"namespace: {self.namespace}-system\n")
+        make_namespace(f"{self.namespace}-system")
+        client = cluster_client()
+        for each in yaml.safe_load_all(text):
+            group = "/apis/rbac.authorization.k8s.io/v1" if "rbac" in each["apiVersion"] else "/api/v1"
+            namespace = each["metadata"].get("namespace")
+            where = f"/namespaces/{namespace}" if namespace else ""
+            path = f"{group}{where}/{each['kind'].lower()}s/{each['metadata']['name']}"
+            client.request("PATCH", path, query={"fieldManager": "test"}, body=each, content_type=APPLY)
+
+    def kubeconfig(self, service: str) -> Path:
+        """How a process reaches the cluster: as its own ServiceAccount, or, where it has none, as nobody."""
+        path = self.folder / f"kubeconfig-{service}"
+        if not path.exists():
+            config = yaml.safe_load((self.secrets / "kubeconfig").read_text(encoding="utf-8"))
+            account, token = f"opencrane-{service}", "nobody"
+            if cluster_client().get(SERVICE_ACCOUNTS, account, namespace=f"{self.namespace}-system") is not None:
+                token = self.token(account, f"{self.namespace}-system")
+            for user in config["users"]:
+                user["user"] = {"token": token}
+            path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        return path
+
+    def token(self, account: str, namespace: str, *audiences: str) -> str:
+        body = {"spec": {"audiences": list(audiences), "expirationSeconds": 3600}}
+        _, answer = cluster_client().request("POST", SERVICE_ACCOUNTS.path(namespace, account, "token"), body=body)
+        return str(answer["status"]["token"])
+
     def replace(self, name: str, content: str) -> None:
         (self.secrets / name).unlink(missing_ok=True)
         (self.secrets / name).write_text(content, encoding="utf-8")
@@ -207,11 +338,12 @@ class Composed:
 
     def env(self, service: str) -> dict[str, str]:
         """What a container of the service would have, and nothing of this machine's."""
-        given = {"OPENCRANE_NAMESPACE": self.namespace}
+        given = {"OPENCRANE_NAMESPACE": self.namespace, "INGRESS_DOMAIN": f"{self.namespace}.example.com"}
         wanted = self.file["services"][service].get("environment", {})
         fixed = {"PATH": f"{SCRIPTS}:/usr/bin:/bin", "PYTHONUNBUFFERED": "1"}
         named = {name: self.here(resolved(str(value), given), service) for name, value in wanted.items()}
-        return fixed | {"DJANGO_SETTINGS_MODULE": "opencrane.settings", "PYTHONDONTWRITEBYTECODE": "1"} | named
+        fixed |= {"DJANGO_SETTINGS_MODULE": "opencrane.settings", "PYTHONDONTWRITEBYTECODE": "1"}
+        return fixed | named | {"KUBECONFIG": str(self.kubeconfig(service))}
 
     def here(self, text: str, service: str) -> str:
         """A text of the file with this test's folders: the secrets', and a /tmp for each container."""
@@ -309,13 +441,14 @@ class Composed:
             assert time.monotonic() < deadline, f"{service} is not ready:\n{log}"
             time.sleep(0.1)
 
-    def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """A request to the web process with the API token."""
+    def request(self, method: str, path: str, body: Any = None, *, token: str = "") -> tuple[int, Any]:
+        """A request to the web process with the API token, or another."""
+        bearer = token or self.secret("api_token")
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self.secret('api_token')}", "Content-Type": "application/json"},
+            headers={"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"},
         )
         try:
             with urllib.request.urlopen(request, timeout=40) as response:  # noqa: S310
@@ -355,10 +488,9 @@ def composed(tmp_path_factory: pytest.TempPathFactory, cluster_namespace: str, d
     """The commands, none of them running, and a namespace for them."""
     client = cluster_client()
     namespace = f"{cluster_namespace}-compose"
-    if client.get(NAMESPACES, namespace) is None:
-        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-        client.request("POST", NAMESPACES.path(""), body=body)
+    make_namespace(namespace)
     system = Composed(tmp_path_factory.mktemp("compose"), database_url, namespace)
+    system.install_roles()
     yield system
     for service in list(system.processes):
         system.stop(service, signal.SIGKILL)
@@ -450,7 +582,7 @@ class TestCommands:
         assert composed.request("GET", "/api/v1/auth/me")[1]["role"] == "admin"
 
     def test_workers_and_beat_pass_their_health_check(self, composed: Composed) -> None:
-        for service in ("worker", "jobs", "beat"):
+        for service in ("worker", "jobs", "beat", "projector"):
             assert service in composed.processes or not composed.is_healthy(service)
             composed.need(service)
             assert composed.is_healthy(service)
@@ -477,6 +609,21 @@ class TestCommands:
         status, report = composed.request("POST", "/api/v1/tenants/repair?dryRun=false")
         assert (status, report["mode"]) == (200, "apply")
 
+    def test_each_process_may_what_it_asks_for_and_no_more(self, composed: Composed) -> None:
+        """Each runs as its own ServiceAccount, with the roles of deploy/kubernetes."""
+        log = Path(os.environ["KUBECONFIG"]).parent / "cluster" / AUDIT_LOG
+        if not log.exists():
+            pytest.skip("this cluster keeps no audit log where it could be read")
+        composed.need("web", "worker", "jobs", "beat", "projector", "operator")
+        everything_that_reaches_the_cluster(composed)
+        asked, refused = asked_by(composed, log)
+        assert not refused
+        assert set(asked) == {"migrate", "web", "worker", "jobs", "projector", "operator"}
+        allowed = {service: set(kubernetes.rights(f"opencrane-{service}")) for service in asked}
+        assert not {right for service, wanted in asked.items() for right in wanted - allowed[service]}
+        unused = {service: allowed[service] - wanted for service, wanted in asked.items()}
+        assert {service: rights for service, rights in unused.items() if rights} == NOT_ASKED_FOR_HERE
+
     def test_everything_stops_when_asked(self, composed: Composed) -> None:
         composed.need("operator", "projector", "beat", "jobs", "worker", "web", "valkey")
         for service in ("operator", "projector", "beat", "jobs", "worker", "web", "valkey"):
@@ -484,3 +631,130 @@ class TestCommands:
             status = composed.stop(service)
             assert status in {0, -signal.SIGTERM}, f"{service}: {status}"
             assert time.monotonic() - began < 25, service
+
+
+# --- Rights ----------------------------------------------------------------------------------------------------------
+
+
+def rights(**verbs: str) -> set[kubernetes.Right]:
+    return {kubernetes.Right(name, verb) for name, listed in verbs.items() for verb in listed.split()}
+
+
+# What processes ask for where this test does not go: rare turns, and what the development cluster lacks.
+NOT_ASKED_FOR_HERE: dict[str, set[kubernetes.Right]] = {
+    # The definitions are there already.
+    "migrate": rights(**{"customresourcedefinitions.apiextensions.k8s.io": "create"}),
+    # A person's session, for the token; and the other kind of issuer.
+    "web": rights(**{"serviceaccounts/token": "create", "issuers.cert-manager.io": "get"}),
+    # A tenant that is let go of, the other kind of issuer, and a metrics API.
+    "jobs": rights(
+        **{
+            "tenants.opencrane.io": "patch",
+            "issuers.cert-manager.io": "get create patch",
+            "nodes": "list",
+            "nodes.metrics.k8s.io": "list",
+        }
+    ),
+    # Cilium, an object that turns up while it is made, a tenant that is gone, and an admission plugin that looks at
+    # owner references.
+    "operator": rights(
+        **{
+            "ciliumnetworkpolicies.cilium.io": "list watch create patch delete",
+            "persistentvolumeclaims": "get",
+            "secrets": "get",
+            "tenants.opencrane.io": "get",
+            "tenants.opencrane.io/finalizers": "update",
+        }
+    ),
+}
+
+
+def asked_by(composed: Composed, log: Path) -> tuple[dict[str, set[kubernetes.Right]], list[str]]:
+    """What each process has asked the API server for, and what it was refused."""
+    asked: dict[str, set[kubernetes.Right]] = {}
+    refused = []
+    prefix = f"system:serviceaccount:{composed.namespace}-system:opencrane-"
+    for line in log.read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        user = event["user"]["username"]
+        if not user.startswith(prefix):
+            continue
+        about, code, verb = event["objectRef"], event["responseStatus"]["code"], event["verb"]
+        name = f"{about['resource']}.{about['apiGroup']}" if "apiGroup" in about else about["resource"]
+        resource = f"{name}/{about['subresource']}" if "subresource" in about else name
+        # An apply that makes an object asks for both.
+        verbs = (verb, "create") if (verb, code) == ("patch", 201) else (verb,)
+        asked.setdefault(user.removeprefix(prefix), set()).update(kubernetes.Right(resource, each) for each in verbs)
+        if code == 403:
+            refused.append(f"{user} {verb} {resource}")
+    return asked, refused
+
+
+def everything_that_reaches_the_cluster(composed: Composed) -> None:
+    """What people do in a year, in seconds."""
+
+    def do(method: str, path: str, body: Any = None, status: int = 200) -> Any:
+        code, answer = composed.request(method, f"/api/v1{path}", body)
+        assert code == status, f"{method} {path}: {code} {answer}"
+        return answer
+
+    def running(name: str) -> None:
+        composed.wait("operator", lambda: do("GET", f"/tenants/{name}")["phase"] == "Running")
+
+    client = cluster_client()
+    customer = f"{composed.namespace[-20:]}-acme".strip("-")
+    person = {"displayName": "Anna", "email": "anna@example.com", "team": "red"}
+    do("POST", "/policies", {"name": "closed", "tenantSelector": {"matchTeam": "red"}, "domains": ["a.example"]}, 201)
+    do("PUT", "/policies/closed", {"description": "For red."})
+    place = {"isolationTier": "shared", "compute": {"mode": "shared"}, "resources": {"quota": {"pods": 5}}}
+
+    def placed() -> None:
+        body = {"name": customer, "displayName": "Acme", **place}
+        # 409 while the place of the one before is cleared away.
+        composed.wait("jobs", lambda: composed.request("POST", "/api/v1/cluster-tenants", body)[0] == 201)
+        composed.wait("jobs", lambda: do("GET", f"/cluster-tenants/{customer}")["status"]["phase"] == "ready")
+
+    placed()
+    do("PUT", f"/cluster-tenants/{customer}", {"displayName": "Acme AG"})
+    do("POST", "/tenants", {"name": "anna", **person}, 201)
+    do("POST", "/tenants", {"name": "berta", **person, "clusterTenantRef": customer}, 201)
+    running("anna")
+    running("berta")
+    do("POST", "/tenants/anna/suspend")
+    composed.wait("operator", lambda: do("GET", "/tenants/anna")["phase"] == "Suspended")
+    do("POST", "/tenants/anna/resume")
+    running("anna")
+    token = composed.token("openclaw-anna", composed.namespace, "control-plane")
+    assert composed.request("GET", "/api/internal/contract/anna", token=token)[0] == 200
+    do(
+        "PUT",
+        "/platform/dns",
+        {"provider": "cloudflare", "zone": "a.example", "email": "a@a.example", "apiToken": "t" * 20},
+    )
+    assert do("GET", "/platform/dns")["configured"] is True
+    do("PUT", "/providers/keys/openai", {"apiKey": "sk-" + "t" * 20})
+    do("POST", "/tenants/anna/sync")
+    for resource, name, where, field in (
+        (TENANTS, "anna", "tenants", "team"),
+        (ACCESS_POLICIES, "closed", "policies", "description"),
+        (CLUSTER_TENANTS, customer, "cluster-tenants", "displayName"),
+    ):
+        path = resource.path(composed.namespace, name)
+        client.request("PATCH", path, body={"spec": {field: "blue"}}, content_type=MERGE_PATCH)
+        assert do("GET", f"/{where}/drift")["mismatches"][0]["fields"] == [field]
+        do("POST", f"/{where}/repair?dryRun=false")
+    composed.wait("beat", lambda: "opencrane_definition_outdated{" in composed.metrics())
+
+    def is_renewed() -> bool:
+        lease = (client.get(LEASES, OPERATOR, namespace=composed.namespace) or {})["spec"]
+        return bool(lease["renewTime"] != lease["acquireTime"])
+
+    composed.wait("operator", is_renewed)
+    do("DELETE", "/tenants/berta?purge=true")
+    do("DELETE", "/tenants/anna")
+    (left,) = [each for each in do("GET", "/retained-data") if each["tenant"] == "anna"]
+    do("DELETE", f"/retained-data/{left['id']}")
+    do("DELETE", f"/cluster-tenants/{customer}")
+    placed()
+    do("DELETE", f"/cluster-tenants/{customer}?purge=true")
+    do("DELETE", "/policies/closed")

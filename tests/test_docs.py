@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from django.core.management import get_commands, load_command_class
 from django.urls import Resolver404, resolve
 
@@ -184,6 +186,30 @@ def test_every_metric_is_documented_and_exists() -> None:
     row = re.compile(r"^\| `(opencrane_\w+?)(?:\{[a-z,]+\})?` \|", re.MULTILINE)
     documented = [name for file in ("operations", "operator") for name in row.findall(text_of(f"docs/{file}.md"))]
     assert sorted(documented) == sorted(metrics_in_code())
+
+
+def test_alerts_and_dashboard_use_metrics_that_there_are() -> None:
+    rules = yaml.safe_load(text_of("deploy/monitoring/prometheus-rules.yaml"))
+    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
+    panels = json.loads(text_of("deploy/monitoring/grafana-dashboard.json"))["panels"]
+    queries = [rule["expr"] for rule in alerts] + [
+        each["expr"] for panel in panels for each in panel.get("targets", ())
+    ]
+    known = metrics_in_code()
+    used = {name for query in queries for name in re.findall(r"opencrane_\w+", query)}
+    assert {re.sub(r"_(bucket|count|sum)$", "", name) if name not in known else name for name in used} <= known
+    # Labels stand in the documents, beside the metric or in its meaning.
+    documents = text_of("docs/operations.md") + text_of("docs/operator.md")
+    for query in queries:
+        for name, matchers in re.findall(r"(opencrane_\w+)\{([^}]*)\}", query):
+            (row,) = re.findall(rf"^\| `{re.sub('_(bucket|count)$', '', name)}\b.*$", documents, re.MULTILINE)
+            for label in re.findall(r"(\w+)(?:=|!=|=~|!~)\"", matchers):
+                assert re.search(rf"\b{label}\b", row), f"{name} has no {label}"
+    assert len({rule["alert"] for rule in alerts}) == len(alerts)
+    for rule in alerts:
+        assert set(rule["annotations"]) == {"summary", "description"}
+        for heading in re.findall(r'Runbook, "([^"]+)"', rule["annotations"]["description"]):
+            assert heading.lower() in re.sub(r"[*`]", "", documents).lower(), heading
 
 
 # --- Commands and addresses ------------------------------------------------------------------------------------------

@@ -25,12 +25,20 @@ def main() -> int:
         default=HISTORY_EVENTS,
         help="changes of each kind that a watch can go back (%(default)s)",
     )
+    parser.add_argument("--audit-log-path", type=Path, help="file to which every request is appended")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     # Everything written from here on, SQLite's files too, is for the owner alone.
     os.umask(0o077)
     try:
-        serve(DataFolder(arguments.data), arguments.host, arguments.port, arguments.namespace, arguments.history)
+        serve(
+            DataFolder(arguments.data),
+            arguments.host,
+            arguments.port,
+            arguments.namespace,
+            arguments.history,
+            arguments.audit_log_path,
+        )
     except (FolderError, StartError) as exc:
         print(exc, file=sys.stderr)
         return 1

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 import yaml
 
-from devstack.cluster import discovery, errors, patches, reviews, table
+from devstack.cluster import discovery, errors, patches, rbac, reviews, table
 from devstack.cluster import exchange as http
+from devstack.cluster.audit import AuditLog
 from devstack.cluster.errors import StatusError
 from devstack.cluster.exchange import Answer, Format, Request
 from devstack.cluster.kinds import Registry, Resource
@@ -33,6 +35,7 @@ DEFAULT_WATCH_SECONDS = 1800.0
 MAX_WATCH_SECONDS = 7200.0
 _REVIEWS = {(group, version, plural): kind for group, version, plural, kind, _ in discovery.REVIEWS}
 _OPEN = {"/healthz", "/livez", "/readyz", "/version"}
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _PATCHES = {
     "application/json-patch+json": "json",
     "application/merge-patch+json": "merge",
@@ -54,8 +57,9 @@ class Target:
 class Api:
     """Answers requests; `handle` is everything between ASGI and the store."""
 
-    def __init__(self, store: Store, registry: Registry, tokens: Tokens) -> None:
+    def __init__(self, store: Store, registry: Registry, tokens: Tokens, audit: AuditLog | None = None) -> None:
         self.store = store
+        self.audit = audit or AuditLog(None)
         self.registry = registry
         self.tokens = tokens
         self.writer = Writer(store)
@@ -127,8 +131,19 @@ class Api:
         if answer is not None:
             return answer
         target = self._target(group, version, rest)
-        self._authorize(user, request, target)
-        return self._serve(request, target)
+        asked = self._asked(request, target)
+        code = 403
+        try:
+            self._authorize(user, asked, *self._creating(request, target, asked))
+            try:
+                answer = self._serve(request, target)
+            except StatusError as exc:
+                code = exc.code
+                raise
+            code = answer.code
+            return answer
+        finally:
+            self.audit.write(user, version, asked, code)
 
     def _authenticate(self, request: Request) -> User:
         scheme, _, token = request.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
@@ -139,16 +154,37 @@ class Api:
         except InvalidTokenError:
             raise errors.unauthorized() from None
 
-    def _authorize(self, user: User, request: Request, target: Target) -> None:
-        if user.admin:
-            return
-        verbs = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-        verb = verbs.get(request.method, "get" if target.name else "list")
-        resource = target.resource
+    def _asked(self, request: Request, target: Target) -> rbac.Request:
+        """What a request wants, as roles speak of it."""
+        resource, name = target.resource, target.name
+        verb = _VERBS.get(request.method, "get" if name else "list")
+        if verb == "delete" and not name:
+            verb = "deletecollection"
+        if request.method in {"GET", "HEAD"}:
+            verb = "watch" if request.flag("watch") else verb
+            if not name:
+                # A selector that picks one object by its name counts as that name.
+                selected = re.fullmatch(r"metadata\.name={1,2}([^,=]+)", request.query.get("fieldSelector", ""))
+                name = selected[1] if selected else ""
         plural = f"{resource.plural}/{target.subresource}" if target.subresource else resource.plural
-        where = f'in the namespace "{target.namespace}"' if target.namespace else "at the cluster scope"
-        why = f'User "{user.name}" cannot {verb} resource "{plural}" in API group "{resource.group}" {where}'
-        raise errors.forbidden(resource.group, resource.plural, target.name, why)
+        return rbac.Request(verb, resource.group, plural, target.namespace if resource.namespaced else "", name)
+
+    def _creating(self, request: Request, target: Target, asked: rbac.Request) -> list[rbac.Request]:
+        """An apply of what is not there is a creation as well."""
+        is_apply = _PATCHES.get(request.content_type) == "apply" and request.method == "PATCH"
+        if not is_apply or target.subresource:
+            return []
+        resource = target.resource
+        found = self.store.get(resource.storage, target.namespace if resource.namespaced else "", target.name)
+        return [replace(asked, verb="create")] if found is None else []
+
+    def _authorize(self, user: User, *wanted: rbac.Request) -> None:
+        for each in wanted:
+            if not rbac.may(self.store, user, each):
+                where = f'in the namespace "{each.namespace}"' if each.namespace else "at the cluster scope"
+                what = f'resource "{each.resource}" in API group "{each.group}"'
+                why = f'User "{user.name}" cannot {each.verb} {what} {where}'
+                raise errors.forbidden(each.group, each.resource.partition("/")[0], each.name, why)
 
     def _only_get(self, request: Request) -> None:
         if request.method not in {"GET", "HEAD"}:
@@ -198,11 +234,14 @@ class Api:
             return None
         if request.method != "POST":
             raise errors.method_not_allowed()
-        if not user.admin and not plural.startswith("selfsubject"):
-            why = f'User "{user.name}" cannot create resource "{plural}" in API group "{group}" at the cluster scope'
-            raise errors.forbidden(group, plural, "", why)
+        if not plural.startswith("selfsubject"):
+            asked = rbac.Request("create", group, plural, rest[1] if len(rest) == 3 else "", "")
+            try:
+                self._authorize(user, asked)
+            finally:
+                self.audit.write(user, version, asked, 201 if rbac.may(self.store, user, asked) else 403)
         body = request.document(or_empty=plural == "selfsubjectreviews")
-        return http.json_answer(reviews.review(plural, body, user, self.tokens), 201)
+        return http.json_answer(reviews.review(plural, body, user, self.tokens, self.store), 201)
 
     def _target(self, group: str, version: str, rest: list[str]) -> Target:
         if len(rest) >= 3 and rest[0] == "namespaces":

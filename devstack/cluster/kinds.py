@@ -166,6 +166,15 @@ def builtin() -> list[Resource]:
             "coordination.k8s.io", "v1", "Lease", "leases", "lease",
             columns=(name, Column("Holder", ".spec.holderIdentity"), _age()),
         ),
+        *(
+            Resource(
+                "rbac.authorization.k8s.io", "v1", kind, f"{kind.lower()}s", kind.lower(), namespaced=namespaced,
+                type=m.ROLE if kind.endswith("Role") else m.ROLE_BINDING, columns=(name, _age()),
+            )
+            for kind, namespaced in (
+                ("Role", True), ("ClusterRole", False), ("RoleBinding", True), ("ClusterRoleBinding", False)
+            )
+        ),
         Resource(
             "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions",
             "customresourcedefinition", namespaced=False, short_names=("crd", "crds"), categories=("api-extensions",),

@@ -91,4 +91,7 @@ CUSTOM_RESOURCE_DEFINITION = whole(
     mapping(versions=ATOMIC_LIST, names=mapping(shortNames=ATOMIC_LIST, categories=ATOMIC_LIST)),
     mapping(conditions=CONDITIONS, storedVersions=ATOMIC_LIST),
 )
+# Roles have no spec.
+ROLE = mapping(metadata=METADATA, rules=ATOMIC_LIST)
+ROLE_BINDING = mapping(metadata=METADATA, subjects=ATOMIC_LIST, roleRef=ATOMIC_MAP)
 PLAIN = whole()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from devstack.cluster import errors, tokens
+from devstack.cluster import errors, rbac, tokens
 from devstack.cluster.errors import Cause
+from devstack.cluster.store import Store
 from devstack.cluster.tokens import InvalidTokenError, Tokens, User
 from devstack.cluster.writes import timestamp
 
@@ -24,7 +25,7 @@ def _meta() -> Object:
     return {"creationTimestamp": None}
 
 
-def review(plural: str, body: Any, user: User, issuer: Tokens) -> Object:
+def review(plural: str, body: Any, user: User, issuer: Tokens, store: Store) -> Object:
     """The body of an answered review."""
     spec = _spec(body)
     if plural == "tokenreviews":
@@ -40,10 +41,17 @@ def review(plural: str, body: Any, user: User, issuer: Tokens) -> Object:
             "localsubjectaccessreviews": "LocalSubjectAccessReview",
         }[plural]
         group = "authorization.k8s.io"
-        groups = spec.get("groups") or ()
-        allowed = user.admin if plural.startswith("self") else "system:masters" in groups
-        status = {"allowed": allowed}
+        if not plural.startswith("self"):
+            groups = tuple(spec.get("groups") or ())
+            user = User(str(spec.get("user") or ""), groups=groups, admin="system:masters" in groups)
+        status = {"allowed": rbac.may(store, user, _asked(spec.get("resourceAttributes") or {}))}
     return {"kind": kind, "apiVersion": f"{group}/v1", "metadata": _meta(), "spec": spec, "status": status}
+
+
+def _asked(attributes: Object) -> rbac.Request:
+    plural, subresource = str(attributes.get("resource") or ""), attributes.get("subresource")
+    verb, group, namespace, name = (str(attributes.get(key) or "") for key in ("verb", "group", "namespace", "name"))
+    return rbac.Request(verb, group, f"{plural}/{subresource}" if subresource else plural, namespace, name)
 
 
 def _token_status(spec: Object, issuer: Tokens) -> Object:

@@ -10,12 +10,14 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import orjson
 import uvicorn
 
 from devstack.cluster.api import Api
+from devstack.cluster.audit import AuditLog
 from devstack.cluster.controllers import DEFINITIONS, NODE, Controllers
 from devstack.cluster.folder import DataFolder, write_private
 from devstack.cluster.kinds import Registry, issuer_definitions
@@ -80,7 +82,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(folder: DataFolder, host: str, port: int, namespace: str, history: int) -> None:
+def serve(
+    folder: DataFolder, host: str, port: int, namespace: str, history: int, audit_log: Path | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
@@ -88,6 +92,7 @@ def serve(folder: DataFolder, host: str, port: int, namespace: str, history: int
         port: 0 for the one used before, or at first a free one.
         namespace: made at first start, and the default of the kubeconfig.
         history: how many changes of each kind a watch can go back.
+        audit_log: where every request is noted, if anywhere.
 
     Raises:
         StartError: the port cannot be had.
@@ -115,7 +120,7 @@ def serve(folder: DataFolder, host: str, port: int, namespace: str, history: int
             except Exception:
                 log.exception("the definition %s is stored but cannot be served", entry.name)
         tokens = Tokens(folder, store)
-        api = Api(store, registry, tokens)
+        api = Api(store, registry, tokens, AuditLog(audit_log))
         api.address = url.removeprefix("https://")
         folder.write_kubeconfig(url, tokens.admin_token, namespace)
         config = uvicorn.Config(

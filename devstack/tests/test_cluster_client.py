@@ -91,7 +91,11 @@ def test_typed_kinds(api: Any, core: Any, namespace: str) -> None:
         apps.read_namespaced_deployment("web", namespace)
     assert failure.value.status == 404
     apps.create_namespaced_deployment(namespace, deployment("bad", "fail:x"))
-    (event,) = until(lambda: core.list_namespaced_event(namespace).items)
+
+    def failures() -> list[client.CoreV1Event]:
+        return core.list_namespaced_event(namespace, field_selector="type=Warning").items
+
+    (event,) = until(failures)
     assert (event.reason, event.involved_object.kind) == ("Failed", "Pod")
     body = client.V1Secret(metadata=client.V1ObjectMeta(name="s"), string_data={"a": "b"})
     assert core.create_namespaced_secret(namespace, body).data == {"a": "Yg=="}

@@ -103,6 +103,40 @@ def test_service_account_may_look_around_and_no_more(cluster: Cluster, namespace
         assert f'User "system:serviceaccount:{namespace}:default" cannot' in answer["message"]
 
 
+def test_a_service_account_may_what_its_roles_allow(cluster: Cluster, namespace: str) -> None:
+    token = issue(cluster, namespace)["status"]["token"]
+    group = "/apis/rbac.authorization.k8s.io/v1"
+    rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "patch"]}
+    subjects = [{"kind": "ServiceAccount", "name": "default", "namespace": namespace}]
+    role = {"metadata": {"name": "maps"}, "rules": [rule, rule | {"verbs": ["delete"], "resourceNames": ["mine"]}]}
+    cluster.ok("POST", f"{group}/namespaces/{namespace}/roles", role)
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "maps"}
+    binding = {"metadata": {"name": "maps"}, "subjects": subjects, "roleRef": reference}
+    cluster.ok("POST", f"{group}/namespaces/{namespace}/rolebindings", binding)
+
+    maps = f"/api/v1/namespaces/{namespace}/configmaps"
+    for name in ("mine", "theirs"):
+        cluster.ok("POST", maps, {"metadata": {"name": name}})
+    allowed = cluster.call("GET", maps, token=token)
+    assert (allowed[0], len(allowed[1]["items"])) == (200, 2)
+    assert cluster.call("GET", f"{maps}?watch=true&timeoutSeconds=1", token=token)[0] == 403
+    assert cluster.call("GET", "/api/v1/configmaps", token=token)[0] == 403, "a Role ends with its namespace"
+    assert cluster.call("GET", "/api/v1/namespaces/default/configmaps", token=token)[0] == 403
+    apply = {"content-type": "application/apply-patch+yaml"}
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "new"}, "data": {"a": "b"}}
+    path = f"{maps}/new?fieldManager=x"
+    assert cluster.call("PATCH", path, body, headers=apply, token=token)[0] == 403, "applying makes what is not there"
+    cluster.ok("POST", maps, {"metadata": {"name": "new"}})
+    assert cluster.call("PATCH", path, body, headers=apply, token=token)[0] == 200
+    assert cluster.call("DELETE", f"{maps}/theirs", token=token)[0] == 403
+    assert cluster.call("DELETE", f"{maps}/mine", token=token)[0] == 200
+    review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    for verb, holds in (("patch", True), ("update", False)):
+        attributes = {"verb": verb, "resource": "configmaps", "namespace": namespace}
+        answer = cluster.ok("POST", review, {"spec": {"resourceAttributes": attributes}}, token=token)
+        assert answer["status"]["allowed"] is holds
+
+
 def test_access_reviews(cluster: Cluster, namespace: str) -> None:
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     body = {"spec": {"resourceAttributes": {"verb": "get", "resource": "pods", "namespace": namespace}}}
