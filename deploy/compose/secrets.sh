@@ -25,6 +25,10 @@ keep admin_password "$(random)"
 keep postgres_password "$(random)"
 keep database_url "postgresql://opencrane:$(cat secrets/postgres_password)@postgres:5432/opencrane"
 keep valkey_conf "requirepass $(random)"
+keep litellm_master_key "sk-$(random)"
+keep litellm_salt_key "sk-$(random)"
+keep litellm_database_password "$(random)"
+keep litellm_database_url "postgresql://litellm:$(cat secrets/litellm_database_password)@postgres:5432/litellm"
 keep redis_url "redis://:$(sed -n 's/^requirepass //p' secrets/valkey_conf)@valkey:6379/0"
 
 if [ -s secrets/kubeconfig ]; then
