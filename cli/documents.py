@@ -336,7 +336,7 @@ def _apply(session: Session, params: Params) -> None:
         try:
             done = _applied(session, wanted, dry_run=params["dry_run"])
         except CliError as exc:
-            if exc.status in (Exit.USAGE, Exit.DENIED) and not results:
+            if len(documents) == 1 or (exc.status in (Exit.USAGE, Exit.DENIED) and not results):
                 raise
             failure, done = exc, "failed"
             out.error([f"{wanted.title}: {exc.lines()[0]}", *exc.lines()[1:]])

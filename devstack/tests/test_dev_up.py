@@ -94,7 +94,7 @@ def test_it_says_where_it_is_and_keeps_the_credentials_private(running: Running)
 def test_the_command_line_is_in_the_environment(running: Running, tmp_path: Path) -> None:
     env = {"XDG_CONFIG_HOME": str(tmp_path), "HOME": str(tmp_path), "PATH": os.environ["PATH"]}
     env |= {"OPENCRANE_URL": running.credentials["url"], "OPENCRANE_TOKEN": running.credentials["token"]}
-    command = [Path(sys.executable).with_name("opencrane"), "whoami", "-o", "name"]
+    command = [str(Path(sys.executable).with_name("opencrane")), "whoami", "-o", "name"]
     ran = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "api-token\n", "")
 
