@@ -34,6 +34,9 @@ class Leadership:
         self.identity = identity or f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(3)}"
         self.lost = threading.Event()
         self._until = 0.0
+        # Renewing and giving back never meet: a lease that was given back is not renewed once more.
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
         self._seen: tuple[str, float] = ("", 0.0)
 
     def is_held(self) -> bool:
@@ -56,23 +59,30 @@ class Leadership:
             stop.wait(RETRY_SECONDS)
         return False
 
-    def keep(self, stop: threading.Event) -> None:
-        """Renew until told to stop; sets `lost` once others may lead."""
-        while not stop.wait(RENEW_SECONDS):
-            try:
-                if not self._take():
+    def keep(self) -> None:
+        """Renew until it is released; sets `lost` once others may lead."""
+        while not self._is_over.wait(RENEW_SECONDS):
+            with self._lock:
+                if self._is_over.is_set():
+                    return
+                try:
+                    if not self._take():
+                        self.lost.set()
+                except KubeError as exc:
+                    log.warning("the lease could not be renewed: %s", exc.message)
+                if not self.is_held():
                     self.lost.set()
-            except KubeError as exc:
-                log.warning("the lease could not be renewed: %s", exc.message)
-            if not self.is_held():
-                self.lost.set()
-                return
+                    return
 
     def release(self) -> None:
         """Let the next one lead at once."""
-        if not self.is_held():
-            return
-        self._until = 0.0
+        self._is_over.set()
+        with self._lock:
+            if self.is_held():
+                self._until = 0.0
+                self._give_back()
+
+    def _give_back(self) -> None:
         try:
             live = cluster_client().get(LEASES, self.name)
             if live is not None and live["spec"].get("holderIdentity") == self.identity:

@@ -220,7 +220,7 @@ def run(stop: threading.Event) -> bool:
     if not leadership.acquire(stop):
         return True
     metrics.is_leader.set(1)
-    threading.Thread(target=leadership.keep, args=(stop,), name="lease", daemon=True).start()
+    threading.Thread(target=leadership.keep, name="lease", daemon=True).start()
     operator = Operator(may_write=leadership.is_held)
     starting = threading.Thread(target=operator.start, name="start", daemon=True)
     starting.start()
