@@ -11,7 +11,7 @@ from opencrane.errors import ConflictError
 from operations.services import bulk
 from operations.services.bulk import BulkAction, BulkKind
 from skills import selectors
-from skills.errors import SkillBundleNotFoundError
+from skills.errors import ScanRequiredError, SkillBundleNotFoundError
 from skills.models import SkillBundle
 from skills.services import bundles, scanning
 
@@ -37,7 +37,10 @@ def _scan(bundle: SkillBundle, _reason: str, actor: Actor) -> None:
 
 def _review(bundle: SkillBundle, _reason: str, actor: Actor) -> None:
     # A person may send a draft to review whatever its scan says; of many, only those that are worth the look.
-    bundles.require_pass(bundle)
+    try:
+        bundles.require_pass(bundle)
+    except ScanRequiredError as exc:
+        raise ScanRequiredError("Only what has passed its scan is sent to review.", detail=exc.detail) from exc
     bundles.update_bundle(bundle_id=bundle.pk, changes={"status": _Status.REVIEW}, actor=actor)
 
 
