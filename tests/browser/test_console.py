@@ -1,12 +1,16 @@
 """What an operator does in the console, in a browser."""
 
+import datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 
+from budgets.services.usage import Usage, record_usage
 from opencrane.actor import SYSTEM
-from operations.models import AuditEntry
+from operations.models import AuditEntry, ServerSample
 from tenants.models import Tenant
 from tenants.services import lifecycle
 from tests.cluster.kube import Kubectl
@@ -141,3 +145,28 @@ def test_pages_fit_a_phone_in_both_themes(console: Page, live_server: Any, kubec
     console.get_by_role("button", name="Navigation").click()
     console.get_by_role("link", name="Audit", exact=True).click()
     expect(console).to_have_url(f"{live_server.url}/admin/audit/")
+
+
+def test_charts_are_drawn_and_follow_the_theme(console: Page, live_server: Any, kubectl: Kubectl) -> None:
+    """Of two pages that hand over the same kind of document; what the browser complains about fails the test."""
+    make("anna")
+    sizes = {"memory_used": 2**30, "memory_total": 2**32, "storage_used": 9, "storage_total": 10, "active_tenants": 7}
+    for minutes in (1, 20):
+        at = timezone.now() - datetime.timedelta(minutes=minutes)
+        ServerSample.objects.create(at=at, source="host", cpu_percent=12, **sizes)
+    record_usage([Usage("r1", "anna", "gpt-4o", 9, 9, Decimal("1.5"), timezone.now())], source="push")
+    drawn = """() => Array.from(document.querySelectorAll("canvas[data-chart]"), canvas => {
+        const chart = Chart.getChart(canvas);
+        return [chart.options.scales.y.ticks.callback(1.5), chart.data.datasets[0].data.at(-1),
+                chart.data.datasets[0].borderColor];
+    })"""
+    console.emulate_media(color_scheme="light")
+    console.goto(f"{live_server.url}/admin/metrics/?span=3h")
+    found = console.evaluate(drawn)
+    assert [each[:2] for each in found] == [["1.5 %", 12], ["1.5 GiB", 1], ["1.5 GiB", 9 / 2**30], ["1.5", 7]]
+    console.get_by_role("button", name="Account of").click()
+    console.get_by_role("button", name="Dark", exact=True).click()
+    expect(console.locator("html.dark")).to_have_count(1)
+    assert {each[2] for each in found}.isdisjoint({each[2] for each in console.evaluate(drawn)})
+    console.goto(f"{live_server.url}/admin/tenants/anna/?tab=spend")
+    assert [each[:2] for each in console.evaluate(drawn)] == [["$1.50", 1.5]]

@@ -50,6 +50,7 @@
   function dataset(series, scale) {
     const known = series.values.filter(function (value) { return value !== null; });
     const isLimit = series.tone === "limit";
+    const isLonely = known.length < 2 && !isLimit;
     return {
       type: series.kind,
       label: series.label,
@@ -57,8 +58,8 @@
       data: series.values.map(function (value) { return value === null ? null : value * scale; }),
       // Lines lie above bars. A line of one point would not be seen without it.
       order: series.kind === "line" ? 0 : 1,
-      pointStyle: series.kind === "line" ? "line" : "rect",
-      pointRadius: known.length > 1 || isLimit ? 0 : 3,
+      pointStyle: series.kind === "bar" ? "rect" : isLonely ? "circle" : "line",
+      pointRadius: isLonely ? 3 : 0,
       pointHitRadius: 8,
       borderWidth: series.kind === "bar" ? 0 : isLimit ? 1.5 : 2,
       borderDash: isLimit ? [6, 4] : [],
