@@ -6,7 +6,7 @@ from uuid import UUID
 from celery import shared_task
 
 from budgets import usage_export  # noqa: F401  (registers its runner)
-from budgets.services import crossings, imports, keys, provider_keys
+from budgets.services import crossings, imports, key_check, key_sweep, key_sync, provider_keys
 from opencrane.errors import UpstreamError
 
 
@@ -22,19 +22,19 @@ def raise_crossings() -> None:
 
 @shared_task(name="budgets.sync_key", soft_time_limit=75, time_limit=90)
 def sync_key(key_id: str) -> None:
-    keys.sync_key(key_id=UUID(key_id))
+    key_sync.sync_key(key_id=UUID(key_id))
 
 
 @shared_task(name="budgets.sweep_keys", soft_time_limit=30, time_limit=45)
 def sweep_keys() -> None:
     with contextlib.suppress(UpstreamError):
         # Without a cluster there is nowhere to put a key; health checks say so.
-        keys.sweep_keys()
+        key_sweep.sweep_keys()
 
 
 @shared_task(name="budgets.check_keys", soft_time_limit=270, time_limit=300)
 def check_keys() -> None:
-    keys.check_keys()
+    key_check.check_keys()
 
 
 @shared_task(name="budgets.sync_provider_keys", soft_time_limit=45, time_limit=60)

@@ -25,7 +25,7 @@ from budgets import rules
 from budgets.errors import LitellmFailedError
 from budgets.litellm import Litellm
 from budgets.models import TokenUsage, UsageImport
-from budgets.services.keys import alias_of
+from budgets.services.key_rows import alias_of
 from budgets.services.usage import Recorded, Usage, record_usage
 from cluster.locks import object_lock
 

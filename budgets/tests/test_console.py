@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts.models import Role, User
 from budgets.models import Budget, BudgetCrossing, LitellmKey, ProviderKey, UsageImport
-from budgets.services import keys
+from budgets.services import key_sweep
 from budgets.services.crossings import raise_crossings
 from budgets.services.usage import Usage, record_usage
 from budgets.tests.litellm_server import FakeLitellm
@@ -184,7 +184,7 @@ def test_a_key_is_rotated_and_revoked(litellm: FakeLitellm, cluster_namespace: s
     client = signed_in(Role.OPERATOR)
     make_tenant("anna", generation=1, observed_generation=1, monthly_budget_usd=5)
     assert "No LiteLLM keys" in text(client, "/admin/litellm-keys/")
-    keys.sweep_keys()
+    key_sweep.sweep_keys()
     assert "Active" in text(client, "/admin/litellm-keys/")
     assert "$5.00 a month" in text(client, "/admin/litellm-keys/anna/")
     page = text(client, "/admin/tenants/anna/?tab=spend")

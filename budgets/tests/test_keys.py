@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from budgets.models import LitellmKey
-from budgets.services import keys, usage
+from budgets.services import key_check, key_sweep, keys, usage
 from budgets.tasks import sweep_keys
 from budgets.tests.litellm_server import MASTER_KEY, FakeLitellm, hashed
 from cluster import client as cluster_module
@@ -34,7 +34,7 @@ def no_secret(cluster_namespace: str) -> None:
 def anna(litellm: FakeLitellm, cluster_namespace: str) -> Tenant:
     """A tenant with a key."""
     tenant = make_tenant("anna", generation=1, observed_generation=1, monthly_budget_usd=10)
-    keys.sweep_keys()
+    key_sweep.sweep_keys()
     return tenant
 
 
@@ -54,7 +54,7 @@ def key_of(api: ApiClient) -> dict[str, Any]:
 def retry() -> None:
     """As if all backoffs were over."""
     LitellmKey.objects.update(not_before=timezone.now() - datetime.timedelta(seconds=1))
-    keys.sweep_keys()
+    key_sweep.sweep_keys()
 
 
 def everything(api: ApiClient) -> str:
@@ -68,7 +68,7 @@ def test_a_tenant_that_the_cluster_has_confirmed_gets_a_key(api: ApiClient, lite
     make_tenant("bert", generation=1, observed_generation=0)
     tenant = make_tenant("anna", generation=1, observed_generation=1, monthly_budget_usd="12.5")
     assert api.get(KEY).json()["code"] == "LITELLM_KEY_NOT_FOUND"
-    keys.sweep_keys()
+    key_sweep.sweep_keys()
     [row] = litellm.keys.values()
     assert (row["key_alias"], row["max_budget"], row["budget_duration"]) == ("opencrane-anna", 12.5, "1mo")
     assert row["metadata"] == {"opencrane_tenant_id": str(tenant.pk), "opencrane_tenant": "anna"}
@@ -80,7 +80,7 @@ def test_a_tenant_that_the_cluster_has_confirmed_gets_a_key(api: ApiClient, lite
     }  # fmt: skip
     assert shown["issuedAt"]
     assert shown["revokedAt"] is None
-    keys.sweep_keys()
+    key_sweep.sweep_keys()
     assert len(litellm.keys) == 1
     assert value() not in everything(api)
     assert MASTER_KEY not in everything(api)
@@ -89,7 +89,7 @@ def test_a_tenant_that_the_cluster_has_confirmed_gets_a_key(api: ApiClient, lite
 def test_the_ceiling_follows_the_budget(anna: Tenant, litellm: FakeLitellm, api: ApiClient) -> None:
     for budget, enforced in ((25, 25.0), (0, None), (None, None), ("0.5", 0.5)):
         Tenant.objects.filter(pk=anna.pk).update(monthly_budget_usd=budget)
-        keys.sweep_keys()
+        key_sweep.sweep_keys()
         [row] = litellm.keys.values()
         assert row["max_budget"] == enforced
         assert key_of(api)["monthlyBudgetUsd"] == enforced
@@ -125,7 +125,7 @@ def test_a_rotated_key_works_on_for_its_grace(
     # The new key is no new budget.
     row = litellm.keys[hashed(new)]
     assert (row["spend"], row["max_budget"], row["key_alias"]) == (4.0, 10, "opencrane-anna")
-    keys.sweep_keys()
+    key_sweep.sweep_keys()
     assert litellm.works(old)
     LitellmKey.objects.filter(state="retiring").update(grace_until=timezone.now())
     litellm.graced.clear()  # LiteLLM ends the grace of a regenerated key by itself.
@@ -218,7 +218,7 @@ def test_a_deleted_tenants_key_dies_even_if_litellm_was_away(anna: Tenant, litel
     heir = make_tenant("anna", generation=1, observed_generation=1)
     litellm.broken.clear()
     LitellmKey.objects.update(not_before=timezone.now() + datetime.timedelta(minutes=5))
-    keys.sweep_keys()
+    key_sweep.sweep_keys()
     new = value()
     assert (litellm.works(old), litellm.works(new), new != old) == (False, True, True)
     retry()
@@ -230,7 +230,7 @@ def test_a_deleted_tenants_key_dies_even_if_litellm_was_away(anna: Tenant, litel
 
 def test_a_tenant_that_went_without_telling_leaves_no_key(anna: Tenant, litellm: FakeLitellm) -> None:
     Tenant.objects.filter(pk=anna.pk).delete()
-    keys.sweep_keys()
+    key_sweep.sweep_keys()
     assert not litellm.keys
     assert not secret_exists(name=SECRET)
 
@@ -241,7 +241,7 @@ def test_a_try_that_was_cut_short_leaves_no_second_key(
     tenant = make_tenant("anna", generation=1, observed_generation=1)
     # Killed after LiteLLM had made the key, before the Secret had it.
     lost = litellm.generate({"key_alias": "opencrane-anna", "metadata": {"opencrane_tenant_id": str(tenant.pk)}})["key"]
-    keys.sweep_keys()
+    key_sweep.sweep_keys()
     assert (litellm.works(lost), litellm.works(value()), len(litellm.keys)) == (False, True, 1)
     # Killed after the Secret had it, before the row said so.
     before = value()
@@ -253,7 +253,7 @@ def test_a_try_that_was_cut_short_leaves_no_second_key(
 def test_a_key_of_somebody_else_is_left_alone(litellm: FakeLitellm, api: ApiClient, cluster_namespace: str) -> None:
     theirs = litellm.generate({"key_alias": "opencrane-anna", "metadata": {}})["key"]
     make_tenant("anna", generation=1, observed_generation=1)
-    keys.sweep_keys()
+    key_sweep.sweep_keys()
     assert litellm.works(theirs)
     assert "OpenCrane did not make" in key_of(api)["error"]
 
@@ -263,7 +263,7 @@ def test_what_disagrees_is_shown_as_drift_and_mended_on_demand(
 ) -> None:
     def check() -> str | None:
         LitellmKey.objects.update(checked_at=None)
-        keys.check_keys()
+        key_check.check_keys()
         drift: str | None = key_of(api)["drift"]
         return drift
 
@@ -295,7 +295,7 @@ def test_the_secret_moves_with_the_tenant(anna: Tenant, litellm: FakeLitellm) ->
     make_namespace(f"opencrane-{customer}")
     before = value()
     Tenant.objects.filter(pk=anna.pk).update(cluster_tenant_ref=customer)
-    keys.sweep_keys()
+    key_sweep.sweep_keys()
     assert secret_data(name=SECRET, namespace=f"opencrane-{customer}") == {"api-key": before}
     assert not secret_exists(name=SECRET)
 
@@ -331,7 +331,7 @@ def test_spend_of_which_nothing_is_known_is_a_502(
 def test_without_litellm(api: ApiClient, settings: Any, cluster_namespace: str) -> None:
     settings.LITELLM_ENDPOINT = ""
     make_tenant("anna", generation=1, observed_generation=1, monthly_budget_usd=3)
-    keys.sweep_keys()
+    key_sweep.sweep_keys()
     assert not LitellmKey.objects.exists()
     shown = api.get(SPEND).json()
     assert (shown["currentSpendUsd"], shown["monthlyLimitUsd"], shown["stale"]) == (0, 3, False)
@@ -360,6 +360,6 @@ def test_revoking_what_never_was(litellm: FakeLitellm, api: ApiClient, cluster_n
     make_tenant("anna", generation=1, observed_generation=1)
     answer = api.post(REVOKE)
     assert (answer.status_code, answer.json()["issuedAt"], answer.json()["state"]) == (200, None, "revoked")
-    keys.sweep_keys()
+    key_sweep.sweep_keys()
     assert not litellm.keys
     assert api.post("/ai-budget/nobody/litellm-key/revoke").json()["code"] == "TENANT_NOT_FOUND"

@@ -137,9 +137,9 @@ def plant(settings: Any) -> dict[str, str]:
     assert api.post("/tenants", tenant).status_code == 201
     assert api.post("/policies", {"name": "planted"}).status_code == 201
     assert api.post("/groups", {"name": "planted"}).status_code == 201
-    from budgets.services import keys
+    from budgets.services import key_sweep
 
-    keys.sweep_keys()
+    key_sweep.sweep_keys()
     virtual = secret_data(name="openclaw-planted-litellm-key")
     assert virtual is not None, "LiteLLM gave no key"
     found["a tenant's LiteLLM key"] = virtual["api-key"]
