@@ -73,7 +73,7 @@ class Operator:
         self.reconciler = Reconciler(
             self.fleet, may_write=lambda: may_write() and not changed.is_set(), deletion_limit=limit
         )
-        self._workers = workers or settings.OPERATOR_WORKERS
+        self._workers = settings.OPERATOR_WORKERS if workers is None else workers
         self._threads: list[threading.Thread] = []
         self.followers: list[Follower] = []
 

@@ -3,18 +3,19 @@
 import base64
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, models
-from django.test.utils import isolate_apps
+from django.db import connection
 
+from budgets.models import ProviderKey
 from opencrane import encryption, rotation
-from opencrane.encryption import DecryptionError, EncryptedTextField, decrypt, encrypt
+from opencrane.encryption import DecryptionError, decrypt, encrypt
 from opencrane.errors import DependencyNotConfiguredError
+from operations.models import Webhook
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
 SECRET = "sk-canary-\N{SNOWMAN}"
@@ -26,32 +27,19 @@ def old_key(settings: Any) -> None:
 
 
 @pytest.fixture
-def vault(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A model with an encrypted column, and its table."""
-    with isolate_apps("opencrane"):
+def make(db: None) -> Callable[..., Webhook]:
+    """Rows with an encrypted column, made by a name and a secret."""
 
-        class Vault(models.Model):
-            name = models.TextField()
-            secret = EncryptedTextField(blank=True, default="")
+    def webhook(name: str, secret: str = "") -> Webhook:
+        return Webhook.objects.create(name=name, url="https://hooks.example.com/", secret=secret)
 
-            class Meta:
-                app_label = "opencrane"
-
-            def __str__(self) -> str:
-                return self.name
-
-    with connection.schema_editor() as editor:
-        editor.create_model(Vault)
-    monkeypatch.setattr(rotation, "encrypted_fields", lambda: [(Vault, Vault._meta.get_field("secret"))])
-    yield Vault
-    with connection.schema_editor() as editor:
-        editor.delete_model(Vault)
+    return webhook
 
 
-def column(vault: Any) -> list[str]:
+def column() -> list[str]:
     """What PostgreSQL holds."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT secret FROM opencrane_vault ORDER BY id")
+        cursor.execute("SELECT secret FROM operations_webhook ORDER BY name")
         return [row[0] for row in cursor.fetchall()]
 
 
@@ -108,35 +96,35 @@ def test_what_is_no_sealed_text_is_refused(text: str) -> None:
         decrypt(text)
 
 
-def test_the_column_holds_it_sealed_and_the_row_shows_it(vault: Any) -> None:
-    row = vault.objects.create(name="a", secret=SECRET)
+def test_the_column_holds_it_sealed_and_the_row_shows_it(make: Callable[..., Webhook]) -> None:
+    row = make("a", SECRET)
     assert row.secret == SECRET
-    (stored,) = column(vault)
+    (stored,) = column()
     assert decrypt(stored) == SECRET
-    read = vault.objects.get()
+    read = Webhook.objects.get()
     assert read.secret == SECRET
     assert SECRET not in repr(read.__dict__), "in memory it is sealed as well"
-    assert SECRET not in repr(list(vault.objects.values()))
+    assert SECRET not in repr(list(Webhook.objects.values()))
     read.name = "b"
     read.save()
-    assert column(vault) == [stored], "not assigned, so not sealed again"
+    assert column() == [stored], "not assigned, so not sealed again"
     read.secret = "other"
     read.save()
-    assert vault.objects.defer("secret").get().secret == "other"
-    vault.objects.update(secret="third")
-    assert decrypt(column(vault)[0]) == "third"
+    assert Webhook.objects.defer("secret").get().secret == "other"
+    Webhook.objects.update(secret="third")
+    assert decrypt(column()[0]) == "third"
 
 
-def test_rows_can_be_listed_and_saved_without_the_key(vault: Any, settings: Any) -> None:
-    vault.objects.create(name="a", secret=SECRET)
+def test_rows_can_be_listed_and_saved_without_the_key(make: Callable[..., Webhook], settings: Any) -> None:
+    make("a", SECRET)
     settings.ENCRYPTION_KEYS = (NEW,)
-    row = vault.objects.get()
+    row = Webhook.objects.get()
     row.name = "b"
     row.save()
     with pytest.raises(DecryptionError):
         _ = row.secret
     settings.ENCRYPTION_KEYS = ()
-    assert vault.objects.create(name="none").secret == ""
+    assert make("none").secret == ""
 
 
 def rotate(*arguments: str) -> str:
@@ -145,46 +133,48 @@ def rotate(*arguments: str) -> str:
     return out.getvalue()
 
 
-def test_rotation_seals_all_again_and_can_be_started_again(vault: Any, settings: Any) -> None:
+def test_rotation_seals_all_again_and_can_be_started_again(make: Callable[..., Webhook], settings: Any) -> None:
     for number in range(5):
-        vault.objects.create(name=f"v{number}", secret=f"s{number}")
-    vault.objects.create(name="empty")
+        make(f"v{number}", f"s{number}")
+    make("without")
+    ProviderKey.objects.create(provider="acme", api_key=SECRET)
     settings.ENCRYPTION_KEYS = (NEW, OLD)
     told = rotate("--batch", "2")
-    assert "opencrane.Vault.secret: 2 of 5" in told
-    assert "opencrane.Vault.secret: 5 of 5" in told
+    assert "operations.Webhook.secret: 2 of 5" in told
+    assert "operations.Webhook.secret: 5 of 5" in told
+    assert "budgets.ProviderKey.api_key: 1 of 1" in told
     assert "older keys may be removed" in told
     settings.ENCRYPTION_KEYS = (NEW,)
-    assert [row.secret for row in vault.objects.order_by("id")] == ["s0", "s1", "s2", "s3", "s4", ""]
-    before = column(vault)
+    assert [row.secret for row in Webhook.objects.order_by("name")] == ["s0", "s1", "s2", "s3", "s4", ""]
+    assert ProviderKey.objects.get().api_key == SECRET
+    before = column()
     assert "Sealed 0 values" in rotate()
-    assert column(vault) == before
+    assert column() == before
 
 
-def test_rotation_names_what_it_cannot_open_and_does_the_rest(vault: Any, settings: Any) -> None:
-    lost = vault.objects.create(name="lost", secret=SECRET)
+def test_rotation_names_what_it_cannot_open_and_does_the_rest(make: Callable[..., Webhook], settings: Any) -> None:
+    lost = make("lost", SECRET)
     settings.ENCRYPTION_KEYS = (NEW,)
-    kept = vault.objects.create(name="kept", secret="kept")
+    kept = make("kept", "kept")
     settings.ENCRYPTION_KEYS = (bytes(32), NEW)
     out = StringIO()
     with pytest.raises(CommandError, match="1 values cannot be opened"):
         call_command("rotate_encryption", stdout=out, stderr=out)
-    assert f"opencrane.Vault.secret {lost.pk}: " in out.getvalue()
+    assert f"operations.Webhook.secret {lost.pk}: " in out.getvalue()
     assert SECRET not in out.getvalue()
     settings.ENCRYPTION_KEYS = (bytes(32),)
-    assert vault.objects.get(pk=kept.pk).secret == "kept"
+    assert Webhook.objects.get(pk=kept.pk).secret == "kept"
 
 
-def test_rotation_leaves_what_somebody_writes_meanwhile(vault: Any, settings: Any) -> None:
-    vault.objects.create(name="a", secret=SECRET)
-    late = vault.objects.create(name="b", secret=SECRET)
+def test_rotation_leaves_what_somebody_writes_meanwhile(make: Callable[..., Webhook], settings: Any) -> None:
+    make("a", SECRET)
+    late = make("b", SECRET)
     settings.ENCRYPTION_KEYS = (NEW, OLD)
-    rows = rotation.left_to_seal(vault, "secret")
+    rows = rotation.left_to_seal(Webhook, "secret").order_by("name")
     read = list(rows.values_list("pk", "oc_sealed"))
-    vault.objects.filter(pk=late.pk).update(secret="newer")
-    assert [rotation.seal_again(vault, "secret", pk, sealed) for pk, sealed in read] == [True, False]
-    assert list(vault.objects.order_by("pk").values_list("name")) == [("a",), ("b",)]
-    assert [row.secret for row in vault.objects.order_by("pk")] == [SECRET, "newer"]
+    Webhook.objects.filter(pk=late.pk).update(secret="newer")
+    assert [rotation.seal_again(Webhook, "secret", pk, sealed) for pk, sealed in read] == [True, False]
+    assert [row.secret for row in Webhook.objects.order_by("name")] == [SECRET, "newer"]
 
 
 @pytest.mark.parametrize("keys", ["c2hvcnQ=", "not base64!", base64.b64encode(OLD).decode() * 2, "\N{SNOWMAN}"])
