@@ -28,8 +28,15 @@ def processes() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _chooses_processes(arguments: Sequence[str]) -> bool:
-    return any(argument.startswith(("-n", "--numprocesses", "--pdb", "--trace")) for argument in arguments)
+def _distribution(arguments: Sequence[str]) -> list[str]:
+    """How tests are spread over processes, as far as the arguments leave it open.
+
+    A module stays in one process: what it has started serves all of its tests, and they do not meet each other.
+    """
+    if any(argument.startswith(("--pdb", "--trace", "--dist")) for argument in arguments):
+        return []
+    chosen = any(argument.startswith(("-n", "--numprocesses")) for argument in arguments)
+    return [*([] if chosen else ["-n", str(processes())]), "--dist", "loadscope"]
 
 
 def _pytest(arguments: Sequence[str], env: dict[str, str], supervisor: Supervisor) -> int:
@@ -73,7 +80,7 @@ def run(arguments: Sequence[str], *, cluster_only: bool) -> int:
         stack.start_services(replaceable=cluster_only)
         env = stack.settings() | {"OPENCRANE_DATABASE_POOL": "0"}
         env["OPENCRANE_TEST_NAMESPACE"] = f"opencrane-test-{secrets.token_hex(4)}"
-        given = [] if _chooses_processes(arguments) else ["-n", str(processes()), "--dist", "loadgroup"]
+        given = _distribution(arguments)
         if cluster_only:
             given.append("tests/cluster")
         return _pytest([*given, *arguments], env, supervisor)

@@ -498,7 +498,6 @@ def composed(tmp_path_factory: pytest.TempPathFactory, cluster_namespace: str, d
 
 
 @pytest.mark.stack
-@pytest.mark.xdist_group("compose")
 class TestCommands:
     """In the order of the file's own dependencies; each test starts what it needs and is not there yet."""
 

@@ -24,7 +24,7 @@ from devstack.tests.dev_process import (
     wait_until,
 )
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("dev-services")]
+pytestmark = [pytest.mark.stack]
 
 READY = r"^services ready: \. (.*)$"
 BUSY = (

@@ -20,7 +20,7 @@ import pytest
 from devstack.folder import free_port
 from devstack.tests.dev_process import Dev, children, command_line, descendants, dev, is_alive, processes_of, wait_until
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("dev-up"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 READY = r"^ready: (http://\S+)$"
 # What a leader's command line shows, by the name it has in the log.

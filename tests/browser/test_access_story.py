@@ -15,7 +15,6 @@ from tests.cluster.kube import Kubectl
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
     # The live server's threads may end with their database connection still open, which only the collector notices.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

@@ -15,7 +15,7 @@ from tenants.models import Tenant
 from tenants.services import lifecycle
 from tests.cluster.kube import Kubectl
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser]
 
 LONGEST = "anna-with-the-longest-name-that-there-is".ljust(53, "e")
 FOCUSED = "(e => (e.getAttribute('aria-label') || e.innerText || '').trim())(document.activeElement)"

@@ -19,7 +19,6 @@ from tests.oidc.provider import CLIENT_ID, CLIENT_SECRET, running_provider
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
     # The live server's threads may end with their database connection still open, which only the collector notices.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

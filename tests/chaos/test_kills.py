@@ -11,7 +11,7 @@ import pytest
 from devstack.tests.dev_process import wait_until
 from tests.chaos.conftest import PROCESSES, Stack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(420), pytest.mark.xdist_group("chaos")]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(420)]
 
 WRITERS = 4
 AGREE_SECONDS = 60
