@@ -211,7 +211,7 @@ class Up:
             ),
             self._service(
                 "jobs",
-                python(*celery, "worker", "-n", "jobs@%h", "-Q", "default,probes,scans", "-c", "1", *worker),
+                python(*celery, "worker", "-n", "jobs@%h", "-Q", "default,probes,scans,pushes", "-c", "3", *worker),
                 extra=quiet,
             ),
             self._service("beat", python(*celery, "beat", "-S", "celery.beat:Scheduler", "--loglevel", "WARNING")),

@@ -200,6 +200,7 @@ CELERY_TASK_ROUTES = {
     # What comes by the hundred has queues of its own, which workers serve in turn: nothing waits behind all of it.
     "mcpservers.probe_server": {"queue": "probes"},
     "skills.scan_bundle": {"queue": "scans"},
+    "skills.push_bundle": {"queue": "pushes"},
 }
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True

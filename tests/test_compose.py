@@ -728,9 +728,15 @@ def everything_that_reaches_the_cluster(composed: Composed) -> None:
     do(
         "PUT",
         "/platform/dns",
-        {"provider": "cloudflare", "zone": "a.example", "email": "a@a.example", "apiToken": "t" * 20},
+        {
+            "provider": "cloudflare",
+            "zone": "a.example",
+            "email": "a@a.example",
+            "apiToken": "t" * 20,
+            "issuerName": composed.namespace,
+        },
     )
-    assert do("GET", "/platform/dns")["configured"] is True
+    assert do("GET", f"/platform/dns?issuerName={composed.namespace}")["configured"] is True
     do("PUT", "/providers/keys/openai", {"apiKey": "sk-" + "t" * 20})
     do("POST", "/tenants/anna/sync")
     for resource, name, where, field in (
