@@ -6,8 +6,8 @@ import sys
 
 # Objects more than have been freed before the youngest generation is looked at; Python's 700 is for small programs.
 YOUNGEST = 20_000
-# Blocks of this size are given back to the system when they are freed; smaller ones, which the longest lists are made of,
-# would cost a third of the time again if the system had to clear them each time.
+# Blocks of this size are given back to the system when they are freed. Smaller ones, of which the longest lists are
+# made, would take a third longer if the system had to clear them each time.
 LARGE = 8 << 20
 # Pools that threads allocate from; glibc makes eight for each core, and what is free in one is of no use to others.
 ARENAS = 2
