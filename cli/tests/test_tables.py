@@ -226,7 +226,7 @@ def examples() -> list[str]:
     for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for block in re.findall(r"```sh\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
             joined = block.replace("\\\n", " ")
-            shown += re.findall(r"(?:^|[ /(])opencrane ([^\n|]*)", joined, re.MULTILINE)
+            shown += re.findall(r"(?:^|[/(]|[|;&] )opencrane ([^\n|]*)", joined, re.MULTILINE)
         # In running text, only what looks like a whole command.
         shown += re.findall(r"`opencrane ([a-z][^`]*)`", path.read_text(encoding="utf-8"))
     for path in (ROOT / "templates").rglob("*.html"):
