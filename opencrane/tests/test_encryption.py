@@ -88,6 +88,19 @@ def test_a_changed_text_is_refused(position: int) -> None:
         decrypt(changed)
 
 
+def test_every_other_spelling_of_the_same_bytes_is_refused() -> None:
+    """Base64 leaves bits of the last character unused, and Python's decoder skips what is not of the alphabet."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    # One byte more each, so that the last character stands for two, four and six bits.
+    for secret in ("a", "ab", "abc"):
+        sealed = encrypt(secret)
+        assert decrypt(sealed) == secret
+        others = [sealed[:-1] + last for last in alphabet if last != sealed[-1]]
+        for changed in (*others, f"{sealed}=", f"{sealed}==", f"{sealed[:-1]}\n{sealed[-1]}", f"{sealed}!"):
+            with pytest.raises(DecryptionError):
+                decrypt(changed)
+
+
 @pytest.mark.parametrize(
     "text", ["", "plain", "oc1.", "oc1.00000000.", "oc1.!!!.abc", f"oc1.{encryption.key_id(OLD)}.?"]
 )
