@@ -41,7 +41,6 @@ class OciStore:
         self.repository = repository
         self._path = f"/v2/{repository}"
         self._scope = f"repository:{repository}:pull,push"
-        self._has_empty = False
 
     def close(self) -> None:
         self.registry.close()
@@ -102,9 +101,9 @@ class OciStore:
             with contextlib.suppress(BlobNotFoundError):
                 self._read_back(artifact)
                 return Pushed(artifact.manifest_digest, reference, is_new=False)
-        if not self._has_empty:
+        # Asked each time: a registry that was emptied or replaced meanwhile would refuse every manifest.
+        if not self.has_blob(EMPTY_DIGEST):
             self._push_blob(EMPTY, EMPTY_DIGEST)
-            self._has_empty = True
         self._push_blob(artifact.content, artifact.digest)
         answer = self.registry.request(
             "PUT",

@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
+from devstack.folder import free_port
+
 PROGRAM = shutil.which("docker-registry") or "/usr/bin/docker-registry"
 USERNAME, PASSWORD = "pusher", "correct horse"
 # bcrypt of PASSWORD.
@@ -40,7 +42,7 @@ class RealRegistry:
 
     def __init__(self, *, config: dict[str, Any] | None = None, files: dict[str, bytes] | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="oc-registry-"))
-        self.port = free_port()
+        self.port = free_port("127.0.0.1")
         self.host = f"127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
         for name, content in (files or {}).items():
@@ -87,6 +89,10 @@ class RealRegistry:
             self._process.wait(20)
             self._process = None
 
+    def empty(self) -> None:
+        """Lose what it has; for while it does not run."""
+        shutil.rmtree(self.folder / "data")
+
     def remove(self) -> None:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -94,12 +100,6 @@ class RealRegistry:
     def get(self, path: str, **headers: str) -> httpx.Response:
         """What anybody else gets from it."""
         return httpx.get(f"{self.url}{path}", headers=headers, trust_env=False)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextlib.contextmanager

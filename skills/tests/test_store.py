@@ -130,6 +130,19 @@ def test_a_registry_that_is_stopped_during_publish_loses_nothing(registry: RealR
 
 
 @needs_registry
+def test_a_registry_that_was_emptied_meanwhile_is_filled_again(registry: RealRegistry, db: None, settings: Any) -> None:
+    """The connection to it lives on, and what was true of the old one is not taken for true of the new one."""
+    first, second = make_bundle("first", oci_state="pending"), make_bundle("second", oci_state="pending")
+    assert publishing.push_bundle(bundle_id=first.pk) == "pushed"
+    registry.stop()
+    registry.empty()
+    registry.start()
+    assert in_registry(registry, fresh(first)) is None
+    assert publishing.push_bundle(bundle_id=second.pk) == "pushed"
+    assert in_registry(registry, fresh(second)) == b"# second\n"
+
+
+@needs_registry
 def test_what_the_registry_refuses_waits_for_somebody_to_ask_again(
     registry: RealRegistry, db: None, settings: Any
 ) -> None:
