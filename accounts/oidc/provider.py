@@ -282,3 +282,9 @@ def provider() -> Provider:
             _providers.clear()
             _providers[issuer] = Provider(issuer)
         return _providers[issuer]
+
+
+def forget_provider() -> None:
+    """Read the provider's documents anew: another one may answer at the same address."""
+    with _making:
+        _providers.clear()

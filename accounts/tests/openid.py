@@ -14,6 +14,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from accounts.oidc.provider import forget_provider
+
 CLIENT_ID, CLIENT_SECRET = "opencrane", "s3cret+of the/client"
 
 
@@ -109,12 +111,13 @@ class Openid:
 
 @contextmanager
 def running() -> Iterator[Openid]:
-    """A provider that answers until the block ends."""
+    """A provider that answers until the block ends; another one may have had its port before."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     provider = Openid(f"http://127.0.0.1:{server.server_port}")
     server.openid = provider  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
+    forget_provider()
     try:
         yield provider
     finally:

@@ -365,7 +365,7 @@ def test_a_key_without_a_name_has_to_be_the_only_one(provider: Openid) -> None:
     provider.header = {"kid": None}
     assert Browser().sign_in(provider).status_code == 302
     provider.published = [provider.key, openid.Key("three")]
-    provider_module._providers.clear()
+    provider_module.forget_provider()
     assert refusal(Browser().sign_in(provider)) == (401, "UNAUTHORIZED")
 
 

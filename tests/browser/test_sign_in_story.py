@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from accounts.models import AccessToken, User
+from accounts.oidc.provider import forget_provider
 from accounts.reviews import reviews
 from cluster.client import cluster_client
 from conftest import ApiClient
@@ -31,6 +32,8 @@ def site(page: Page, live_server: Any, settings: Any, kubectl: Kubectl) -> Itera
     expect.set_options(timeout=PATIENCE_MILLISECONDS)
     page.route(lambda url: not url.startswith(("http://localhost:", "http://127.0.0.1:")), lambda route: route.abort())
     with running_provider(f"{live_server.url}/api/v1/auth/callback") as issuer:
+        # Another provider may have had this port before.
+        forget_provider()
         settings.OIDC_ISSUER = issuer
         settings.OIDC_RP_CLIENT_ID, settings.OIDC_RP_CLIENT_SECRET = CLIENT_ID, CLIENT_SECRET
         settings.OIDC_SCOPES = "openid email profile groups"
