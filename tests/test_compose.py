@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from cluster.client import APPLY, MERGE_PATCH, cluster_client
 from cluster.resources import ACCESS_POLICIES, CLUSTER_TENANTS, LEASES, OPERATOR, SERVICE_ACCOUNTS, TENANTS
+from devstack.folder import free_port
 from devstack.postgres import SUPERUSER
 from devstack.stack import AUDIT_LOG, RUN_MARKER
 from tests import kubernetes
@@ -155,7 +155,7 @@ def test_the_registry_takes_its_configuration(tmp_path: Path) -> None:
     (config,) = service["configs"]
     text = (ROOT / compose()["configs"][config["source"]]["file"]).read_text(encoding="utf-8")
     (volume,) = service["volumes"]
-    port, place = free_port(), volume.partition(":")[2]
+    port, place = free_port("127.0.0.1"), volume.partition(":")[2]
     assert f"rootdirectory: {place}\n" in text
     file = tmp_path / "registry.yml"
     file.write_text(text.replace(place, str(tmp_path)).replace("0.0.0.0:5000", f"127.0.0.1:{port}"))
@@ -269,8 +269,8 @@ class Composed:
         self.folder = folder
         self.app = folder / "app"
         self.secrets = folder / "secrets"
-        self.port = free_port()
-        self.valkey_port = free_port()
+        self.port = free_port("127.0.0.1")
+        self.valkey_port = free_port("127.0.0.1")
         self.namespace = namespace
         self.file = compose()
         self.logs: dict[str, Path] = {}
@@ -464,12 +464,6 @@ class Composed:
         )
         with urllib.request.urlopen(request, timeout=40) as response:  # noqa: S310
             return str(response.read(), "utf-8")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,7 @@
 """Two web processes are one server: sessions, device grants, tokens and limits are in PostgreSQL and Valkey."""
 
-import contextlib
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +17,7 @@ from django.test import Client
 
 from accounts.models import Role, User
 from conftest import ApiClient
+from devstack.folder import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -28,9 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[httpx.Client]:
     """A second web process on this test's database, with a browser at it."""
-    with contextlib.closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port("127.0.0.1")
     database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
     env = os.environ | {
         "DATABASE_URL": database.geturl(),

@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from prometheus_client.core import GaugeMetricFamily
 
 from conftest import ApiClient
+from devstack.folder import free_port
 from opencrane import health, metrics, tasks
 from opencrane.celery import app as celery_app
 from opencrane.logging import mask_credentials
@@ -46,9 +47,7 @@ def test_ready_names_each_dependency(anonymous_api: ApiClient, db: None) -> None
 def test_ready_says_what_is_wrong_without_a_secret(
     anonymous_api: ApiClient, db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with closing(socket.socket()) as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
+    port = free_port("127.0.0.1")
     monkeypatch.setitem(celery_app.conf, "broker_read_url", f"redis://:hunter2@127.0.0.1:{port}/0")
     monkeypatch.setitem(connection.settings_dict, "PORT", str(port))
     monkeypatch.setitem(connection.settings_dict, "HOST", "127.0.0.1")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from conftest import API_TOKEN
+from devstack.folder import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1024 * 1024
@@ -24,9 +25,7 @@ AUTH = {"Authorization": f"Bearer {API_TOKEN}"}
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Granian as in production, with a database and a broker that do not exist: nothing here needs them."""
-    with contextlib.closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        number = free.getsockname()[1]
+    number = free_port("127.0.0.1")
     env = os.environ | {
         "OPENCRANE_API_TOKEN": API_TOKEN,
         "OPENCRANE_ALLOWED_HOSTS": "127.0.0.1",

@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import httpx
 import pytest
 import yaml
 
+from devstack.folder import free_port
 from devstack.tests.dev_process import Dev, dev, wait_until
 
 WAIT_SECONDS = 12
@@ -90,17 +90,11 @@ class Stack:
         self._kube.close()
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     data = tmp_path_factory.mktemp("stack") / "data"
     env = {"TENANT_CR_APPEARANCE_TIMEOUT_MS": str(WAIT_SECONDS * 1000)}
-    with dev("up", "--data", str(data), "--port", str(free_port()), env=env) as running:
+    with dev("up", "--data", str(data), "--port", str(free_port("127.0.0.1")), env=env) as running:
         running.wait_for(r"^ready: ")
         started = Stack(running, data)
         yield started
