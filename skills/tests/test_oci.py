@@ -394,7 +394,7 @@ def test_a_failure_half_way_is_tried_again(bad: BadRegistry, status: int) -> Non
     bad.twist = fail_once
     with store_at(bad.url) as store:
         assert store.push(artifact()).is_new
-    assert len(failed) == 5
+    assert len(failed) == 6
 
     bad.twist = lambda handler, method, path: (
         method == "PUT" and handler.answer(500, b'{"errors":[{"code":"UNKNOWN"}]}')

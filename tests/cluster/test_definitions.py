@@ -123,7 +123,7 @@ def test_an_operator_lives_through_every_other_definition_and_goes_on_by_itself(
 
     # A field of the spec is missing, which one tenant has: to write to it would lose the field for good.
     put(without("spec.awarenessWave", "status.objects"))
-    event = eventually("anna is left alone", lambda: people.told("anna").get("DefinitionOutdated"))
+    event = people.told("anna", "DefinitionOutdated")
     assert "cuts off spec.awarenessWave of Tenant anna" in event["message"]
     assert event["type"] == "Warning"
     people.delete(SERVICES, "openclaw-anna")
