@@ -175,7 +175,11 @@ def test_a_tenant_made_with_kubectl_runs_is_suspended_resumed_and_cleaned_up(
         status = people.phase("anna", "Running")
         pod = people.there(PODS, status["podName"])
         assert pod["metadata"]["labels"]["opencrane.io/tenant"] == "anna"
-        assert {entry["state"] for entry in status["objects"]} <= {"Present", "Available", "Bound", "Ready"}
+        settled = {"Present", "Available", "Bound", "Ready"}
+        eventually(
+            "all of its objects are settled",
+            lambda: {entry["state"] for entry in people.status("anna")["objects"]} <= settled,
+        )
     eventually("the host is known", lambda: people.status("anna").get("ingressHost") == host_of("anna"))
 
     token, _ = request_token(
