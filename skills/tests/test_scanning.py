@@ -1,6 +1,8 @@
 """Scans: from upload to verdict, and what happens when they crash, hang, come late or are lost."""
 
+import base64
 import gzip
+import hashlib
 import io
 import tarfile
 import zipfile
@@ -381,6 +383,31 @@ def test_content_is_for_all_once_a_scan_has_found_it_free_of_secrets(viewer_api:
     assert not viewer_api.get(path).json()["contentWithheld"]
     SkillBundle.objects.update(scan_status="failed", scan_error="The scan did not end.")
     assert viewer_api.get(path).json()["content"] is None
+
+
+HEX = hashlib.sha512(b"anything").hexdigest()
+SRI = "sha384-" + base64.b64encode(hashlib.sha384(b"anything").digest()).decode()
+
+
+@pytest.mark.parametrize(
+    ("line", "rules"),
+    [
+        (f'digest: "{HEX[:64]}"', []),
+        (f"commit = '{HEX[:40]}'", []),
+        (f'"md5": "{HEX[:32]}",', []),
+        (f'integrity="{SRI}"', []),
+        (f'a.js: "{SRI}"', []),
+        # Said to be something else, of no digest's length, or beside a word about secrets.
+        (f'value: "{HEX[:64]}"', ["hex-high-entropy-string"]),
+        (f'digest: "{HEX[:60]}"', ["hex-high-entropy-string"]),
+        (f'sha256 token: "{HEX[:64]}"', ["hex-high-entropy-string"]),
+        (f'digest: "{HEX[:64]}", auth: "{HEX[64:]}"', ["hex-high-entropy-string"]),
+        (f'api_key = "{HEX[:40]}"  # commit', ["secret-keyword"]),
+        (f'digest: "{SRI[7:]}"', ["base64-high-entropy-string"]),
+    ],
+)  # fmt: skip
+def test_what_a_line_calls_a_digest_is_no_secret(line: str, rules: list[str]) -> None:
+    assert list(found(AT_SEVEN.replace("{}", line))) == rules
 
 
 def test_of_too_many_findings_the_one_about_a_secret_is_kept() -> None:

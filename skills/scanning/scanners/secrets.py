@@ -44,6 +44,16 @@ _FILTERS = (
 )  # fmt: skip
 
 
+# Random to look at, and no secret: digests and commits that the line calls so, and subresource integrity
+# (https://www.w3.org/TR/sri-2/). A line that speaks of a secret as well gets no benefit of the doubt.
+_DIGEST = re.compile(r"(?:[0-9a-f]{2}){16,64}|sha(?:256|384|512)-[A-Za-z0-9+/]{43,86}={0,2}", re.IGNORECASE)
+_DIGEST_BYTES = (16, 20, 28, 32, 48, 64)
+_SAYS_DIGEST = re.compile(
+    r"sha-?\d|md5|digest|checksum|integrity|fingerprint|commit|revision|\brev\b|\betag\b", re.IGNORECASE
+)
+_SAYS_SECRET = re.compile(r"secret|token|key|pass|pwd|credential|auth|bearer|salt|seed|private", re.IGNORECASE)
+
+
 class SecretsScanner:
     name = "secrets"
 
@@ -105,4 +115,15 @@ def _is_harmless(secret: str, line: str, detector: Any) -> bool:
         return False
     if any(judge(secret) for judge in _FILTERS) or heuristic.is_likely_id_string(secret, line, detector):
         return True
+    if isinstance(detector, HighEntropyStringsPlugin) and _is_digest(secret, line):
+        return True
     return isinstance(detector, KeywordDetector) and heuristic.is_indirect_reference(line)
+
+
+def _is_digest(text: str, line: str) -> bool:
+    if not _DIGEST.fullmatch(text):
+        return False
+    around = line.replace(text, "")
+    if "-" in text:
+        return not _SAYS_SECRET.search(around)
+    return len(text) // 2 in _DIGEST_BYTES and bool(_SAYS_DIGEST.search(around)) and not _SAYS_SECRET.search(around)
