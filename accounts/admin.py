@@ -10,6 +10,7 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from accounts.models import User
+from accounts.oidc import ending
 from accounts.services import people
 from accounts.views import tokens
 from opencrane.api.identity import actor_of
@@ -101,6 +102,7 @@ class PersonAdmin(UserAdmin[User], ModelAdmin):
 
 
 _site: Any = admin.site
+_site.on_sign_out(ending.end_session_url)
 _site.add_navigation(
     "Administration", "People", "person", "admin:accounts_user_changelist", resource=VIEWING, position=90
 )

@@ -372,6 +372,7 @@ OIDC_ALLOWED_DOMAINS = frozenset(domain.lower() for domain in env.words("OPENCRA
 OIDC_ALLOWED_EMAILS = frozenset(address.lower() for address in env.words("OPENCRANE_OIDC_ALLOWED_EMAILS"))
 OIDC_GROUPS_CLAIM = env.text("OPENCRANE_OIDC_GROUPS_CLAIM", "groups")
 OIDC_SCOPES = env.text("OPENCRANE_OIDC_SCOPES", "openid email profile")
+OIDC_END_SESSION = env.boolean("OPENCRANE_OIDC_END_SESSION", False)
 if env.together(
     {
         "OPENCRANE_OIDC_ISSUER": OIDC_ISSUER,
@@ -388,6 +389,8 @@ if env.together(
     env.check_issuer("OPENCRANE_OIDC_ISSUER", OIDC_ISSUER, needs_tls=IS_PRODUCTION)
     if "openid" not in OIDC_SCOPES.split():
         raise env.ConfigurationError("OPENCRANE_OIDC_SCOPES", "has to contain openid")
+    if OIDC_END_SESSION and not ENCRYPTION_KEYS:
+        raise env.ConfigurationError("OPENCRANE_OIDC_END_SESSION", "needs OPENCRANE_ENCRYPTION_KEYS, which are not set")
 
 # Wrong passwords (django-axes), by name and address together: nobody can lock another person out from elsewhere.
 AXES_FAILURE_LIMIT = env.integer("OPENCRANE_LOGIN_FAILURES", 5, minimum=1, maximum=1000)

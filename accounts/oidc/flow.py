@@ -19,7 +19,7 @@ from mozilla_django_oidc.views import OIDCAuthenticationRequestView
 
 from accounts.errors import SignInFailedError, SignInRefusedError, SignInStateError
 from accounts.models import User
-from accounts.oidc import claims
+from accounts.oidc import claims, ending
 from accounts.oidc.provider import provider
 from accounts.services.people import sign_in_person
 from opencrane.actor import Actor
@@ -98,6 +98,7 @@ class OidcBackend(OIDCAuthenticationBackend):
         if not isinstance(access_token, str) or not isinstance(kind, str) or kind.lower() != "bearer":
             raise SignInFailedError(detail="It has no access token.")
         self._access_token = access_token
+        self.id_token = str(answer.get("id_token", ""))
         return answer
 
     def verify_token(self, token: Any, **kwargs: Any) -> dict[str, Any]:
@@ -169,11 +170,13 @@ def complete(request: HttpRequest) -> HttpResponse:
     if not request.GET.get("code"):
         raise SignInFailedError(detail="It has no code.")
     verifier, nonce = pending["code_verifier"], pending["nonce"]
-    user = OidcBackend().authenticate(request, nonce=nonce, code_verifier=verifier)
+    backend = OidcBackend()
+    user = backend.authenticate(request, nonce=nonce, code_verifier=verifier)
     if user is None:
         raise SignInFailedError
     auth.login(request, user, backend=BACKEND)
     request.session.pop(_STATES, None)
+    ending.remember(request, metadata, backend.id_token)
     request.session.set_expiry(None)
     log.info("signed in by OpenID Connect", user=user.username, role=user.role)
     return HttpResponseRedirect(local_path(pending["return_to"]))

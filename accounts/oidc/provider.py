@@ -31,6 +31,7 @@ KEPT_SECONDS = 3600.0
 # After a failure nobody asks for this long, and unknown keys are looked for no more often.
 PAUSE_SECONDS = 3.0
 ALGORITHMS = {"RS256": "RSA", "ES256": "EC"}
+_OPTIONAL_ENDPOINTS = ("userinfo_endpoint", "end_session_endpoint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Metadata:
     Attributes:
         issuer: exactly as tokens have it in `iss`.
         userinfo_endpoint: empty when there is none.
+        end_session_endpoint: likewise (OpenID Connect RP-Initiated Logout 1.0).
         basic_auth: whether the client authenticates by HTTP Basic rather than in the form.
         names_itself: whether every authorization response has `iss` (RFC 9207).
     """
@@ -49,6 +51,7 @@ class Metadata:
     token_endpoint: str
     jwks_uri: str
     userinfo_endpoint: str
+    end_session_endpoint: str
     basic_auth: bool
     names_itself: bool
 
@@ -237,9 +240,9 @@ def _metadata(document: dict[str, Any], issuer: str) -> Metadata:
     if not isinstance(named, str) or named.rstrip("/") != issuer.rstrip("/"):
         raise UpstreamError("The OpenID provider's discovery document is another issuer's.")
     endpoints: dict[str, str] = {}
-    for name in ("authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"):
+    for name in ("authorization_endpoint", "token_endpoint", "jwks_uri", *_OPTIONAL_ENDPOINTS):
         value = document.get(name, "")
-        if not value and name == "userinfo_endpoint":
+        if not value and name in _OPTIONAL_ENDPOINTS:
             endpoints[name] = ""
             continue
         if not isinstance(value, str) or not _is_as_safe(value, issuer):

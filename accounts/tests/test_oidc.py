@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+import html
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ from accounts.oidc import provider as provider_module
 from accounts.oidc.flow import local_path
 from accounts.tests import openid
 from accounts.tests.openid import CLIENT_ID, CLIENT_SECRET, Openid
+from accounts.tests.people import signed_in
 from opencrane import env
 from operations.models import AuditEntry
 
@@ -367,6 +370,86 @@ def test_a_key_without_a_name_has_to_be_the_only_one(provider: Openid) -> None:
     provider.published = [provider.key, openid.Key("three")]
     provider_module.forget_provider()
     assert refusal(Browser().sign_in(provider)) == (401, "UNAUTHORIZED")
+
+
+# --- The way out -----------------------------------------------------------------------------------------------------
+
+ANNA_IS_VIEWER = {"anna@example.com": "viewer"}
+
+
+@pytest.fixture
+def ending(provider: Openid, settings: Any) -> Openid:
+    """A provider whose sessions end with ours."""
+    settings.OIDC_END_SESSION = True
+    settings.OIDC_EMAIL_ROLES = ANNA_IS_VIEWER
+    provider.discovery = {"end_session_endpoint": f"{provider.issuer}/end"}
+    return provider
+
+
+def onward(answer: Any) -> str:
+    """Where the page after signing out leads: by itself, and by its button."""
+    by_itself, by_button = (
+        re.search(r'url=([^"]*)"', answer.text),
+        re.search(r'href="([^"]*)" data-testid', answer.text),
+    )
+    assert by_itself is not None
+    assert by_button is not None
+    assert by_itself[1] == by_button[1]
+    return html.unescape(by_itself[1])
+
+
+@pytest.mark.parametrize("query", ["", "?tenant=a"])
+def test_signing_out_ends_the_session_at_the_provider(ending: Openid, query: str) -> None:
+    endpoint = f"{ending.issuer}/end"
+    ending.discovery = {"end_session_endpoint": endpoint + query}
+    browser = Browser()
+    assert browser.sign_in(ending).status_code == 302
+    kept = str(dict(browser.session))
+    answer = browser.post("/admin/logout/")
+    assert answer.status_code == 200
+    assert "no-store" in answer["Cache-Control"]
+    assert not browser.me()["authenticated"]
+    url = onward(answer)
+    assert url.startswith(f"{endpoint}{query}&" if query else f"{endpoint}?")
+    sent = {name: values for name, (values,) in parse_qs(urlsplit(url).query).items()}
+    hint = sent.pop("id_token_hint")
+    assert jwt.decode(hint, options={"verify_signature": False})["sub"] == "anna-at-provider"
+    assert hint not in kept, "who reads sessions does not read who people are"
+    assert sent == {
+        "client_id": CLIENT_ID, "post_logout_redirect_uri": "http://testserver/admin/login/",
+    } | ({"tenant": "a"} if query else {})  # fmt: skip
+
+
+def test_only_what_is_wanted_and_known_is_ended(ending: Openid, settings: Any) -> None:
+    def leads_nowhere(browser: Client) -> bool:
+        answer = browser.post("/admin/logout/")
+        assert not browser.get("/api/v1/auth/me").json()["authenticated"]
+        return "id_token_hint" not in answer.text and "http-equiv" not in answer.text
+
+    by_password = signed_in(Role.VIEWER)
+    assert leads_nowhere(by_password)
+    unwanted, unsealed = Browser(), Browser()
+    for browser in (unwanted, unsealed):
+        assert browser.sign_in(ending).status_code == 302
+    settings.OIDC_END_SESSION = False
+    assert leads_nowhere(unwanted)
+    settings.OIDC_END_SESSION = True
+    settings.ENCRYPTION_KEYS = (b"x" * 32,)
+    assert leads_nowhere(unsealed)
+    ending.discovery = {}
+    provider_module.forget_provider()
+    without = Browser()
+    assert without.sign_in(ending).status_code == 302
+    assert leads_nowhere(without)
+
+
+def test_a_provider_that_is_away_keeps_nobody_signed_in(ending: Openid) -> None:
+    browser = Browser()
+    assert browser.sign_in(ending).status_code == 302
+    provider_module.forget_provider()
+    ending.answers["/.well-known/openid-configuration"] = (500, b"")
+    assert "http-equiv" not in browser.post("/admin/logout/").text
+    assert not browser.me()["authenticated"]
 
 
 # --- Who may come in -------------------------------------------------------------------------------------------------

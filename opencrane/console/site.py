@@ -14,6 +14,7 @@ from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
 from opencrane.console.access import READ, may
+from opencrane.console.plain import plain_page
 
 RESOURCE = "console"
 OIDC_LOGIN = "/api/v1/auth/login"
@@ -58,6 +59,7 @@ class ConsoleSite(UnfoldAdminSite):
         self._navigation: list[NavigationItem] = []
         self._objects: dict[str, str] = {}
         self._home: Callable[..., HttpResponseBase] | None = None
+        self._onward: Callable[[HttpRequest], str] | None = None
 
     # -- signing in ---------------------------------------------------------------------------------------------------
 
@@ -66,6 +68,19 @@ class ConsoleSite(UnfoldAdminSite):
         wanted = request.POST.get(REDIRECT_FIELD_NAME) or request.GET.get(REDIRECT_FIELD_NAME) or reverse("admin:index")
         oidc_url = f"{OIDC_LOGIN}?{urlencode({'returnTo': wanted})}" if settings.OIDC_ISSUER else ""
         return super().login(request, {"oidc_url": oidc_url, **(extra_context or {})})
+
+    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """Sign out; and where the session came from elsewhere, on to where that one ends."""
+        onward = self._onward(request) if self._onward is not None else ""
+        response = super().logout(request, extra_context)
+        if not onward or request.user.is_authenticated:
+            return response
+        # No redirect: the form that got us here may lead nowhere else, not even by a redirect (CSP form-action).
+        return plain_page(request, "console/signed_out.html", {"onward": onward})
+
+    def on_sign_out(self, onward: Callable[[HttpRequest], str]) -> None:
+        """`onward` says where the browser goes after it has signed out; empty when nowhere."""
+        self._onward = onward
 
     # -- registering --------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ def site(page: Page, live_server: Any, settings: Any, kubectl: Kubectl) -> Itera
     page.set_default_timeout(PATIENCE_MILLISECONDS)
     expect.set_options(timeout=PATIENCE_MILLISECONDS)
     page.route(lambda url: not url.startswith(("http://localhost:", "http://127.0.0.1:")), lambda route: route.abort())
-    with running_provider(f"{live_server.url}/api/v1/auth/callback") as issuer:
+    with running_provider(f"{live_server.url}/api/v1/auth/callback", f"{live_server.url}/admin/login/") as issuer:
         # Another provider may have had this port before.
         forget_provider()
         settings.OIDC_ISSUER = issuer
@@ -116,3 +116,19 @@ def test_members_stay_outside_and_unverified_people_stay_strangers(page: Page, s
     at_the_provider(page, "newcomer")
     expect(page.get_by_role("heading", name="Your e-mail address is not verified.")).to_be_visible()
     assert not User.objects.filter(email="newcomer@example.com").exists()
+
+
+def test_who_signs_out_is_asked_again_who_they_are(page: Page, site: str, settings: Any) -> None:
+    settings.OIDC_END_SESSION = True
+    page.goto(f"{site}/admin/jobs/")
+    page.get_by_test_id("oidc").click()
+    at_the_provider(page, "olga")
+    expect(page).to_have_url(f"{site}/admin/jobs/")
+    page.get_by_role("button", name="Account of").click()
+    page.get_by_role("button", name="Log out").click()
+    # The provider's own page asks whether that is meant, and sends the browser back.
+    page.get_by_role("button", name="Yes, sign me out").click()
+    expect(page).to_have_url(f"{site}/admin/login/")
+    page.get_by_test_id("oidc").click()
+    at_the_provider(page, "mara")
+    expect(page.get_by_text("You are signed in as mara@example.com")).to_be_visible()

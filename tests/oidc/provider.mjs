@@ -1,6 +1,6 @@
 // An OpenID provider (oidc-provider, certified) with a few people, for the tests. Everything is kept in memory.
 //
-//   node provider.mjs CLIENT_ID CLIENT_SECRET REDIRECT_URI
+//   node provider.mjs CLIENT_ID CLIENT_SECRET REDIRECT_URI POST_LOGOUT_REDIRECT_URI
 //
 // Prints its issuer once it answers; ends with its standard input. People sign in by their name with any password.
 import { createServer } from "node:http";
@@ -12,12 +12,12 @@ const PEOPLE = {
   newcomer: { email: "newcomer@example.com", email_verified: false, name: "New Comer", groups: [] },
 };
 
-const [clientId, clientSecret, redirectUri] = process.argv.slice(2);
+const [clientId, clientSecret, redirectUri, afterwards] = process.argv.slice(2);
 const server = createServer();
 server.listen(0, "127.0.0.1", () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
   const provider = new Provider(issuer, {
-    clients: [{ client_id: clientId, client_secret: clientSecret, redirect_uris: [redirectUri] }],
+    clients: [{ client_id: clientId, client_secret: clientSecret, redirect_uris: [redirectUri], post_logout_redirect_uris: [afterwards] }],
     claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name"], groups: ["groups"] },
     scopes: ["openid", "email", "profile", "groups"],
     pkce: { required: () => true },

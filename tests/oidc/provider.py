@@ -18,13 +18,18 @@ _FILES = ("package.json", "package-lock.json", "provider.mjs")
 
 
 @contextmanager
-def running_provider(redirect_uri: str) -> Iterator[str]:
-    """The issuer of a provider with one client and a few people; see provider.mjs."""
+def running_provider(redirect_uri: str, afterwards: str) -> Iterator[str]:
+    """The issuer of a provider with one client and a few people; see provider.mjs.
+
+    Args:
+        redirect_uri: where it sends the browser with a code.
+        afterwards: where it sends the browser that has signed out.
+    """
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         pytest.skip("there is no node with npm on this machine (Debian: apt install nodejs npm)")
     folder = _installed(npm)
-    command = [node, "--no-warnings", "provider.mjs", CLIENT_ID, CLIENT_SECRET, redirect_uri]
+    command = [node, "--no-warnings", "provider.mjs", CLIENT_ID, CLIENT_SECRET, redirect_uri, afterwards]
     pipe = subprocess.PIPE
     with subprocess.Popen(
         command, cwd=folder, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
