@@ -19,7 +19,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 from psycopg.types.json import Jsonb
 
-from cluster import replay
+from cluster import replay, rows
 from cluster.client import ClusterClient, cluster_client
 from cluster.crds import WHAT_TO_DO
 from cluster.errors import KubeConflictError, KubeGoneError, KubeRefusedError, KubeTransientError
@@ -269,7 +269,6 @@ def _delete(attempt: Attempt) -> bool:
         _drop(kind, locked)
         generations = {revision.generation for revision in attempt.revisions} | {locked.generation}
         _settle(kind, locked, confirmed=generations, rejected={})
-        note_reachable()
     return False
 
 
@@ -286,9 +285,7 @@ def _annotate(attempt: Attempt, live: KubeObject, annotations: dict[str, str]) -
 
 def _drop(kind: Kind[Any], row: SyncedModel) -> None:
     Tombstone.objects.bulk_create([Tombstone(object_id=row.pk, kind=kind.name, name=row.name)], ignore_conflicts=True)
-    object_id = row.pk
-    row.delete()
-    row.pk = object_id  # Django clears it; the outcome still has to name the object
+    rows.delete(row)
 
 
 # -- how a run ends ---------------------------------------------------------------------------------------------------
@@ -393,7 +390,6 @@ def _drop_revisions(kind: Kind[Any], row: SyncedModel, refused: dict[int, str], 
                 locked.generation: message
             }
             _settle(kind, locked, confirmed=set(), rejected=rejected, code=code, detail=detail)
-            note_reachable()
             return False
         survivors = [revision for revision in waiting if revision.generation not in refused]
         kind.assign(locked, replay.fold(waiting, survivors))
@@ -407,7 +403,6 @@ def _drop_revisions(kind: Kind[Any], row: SyncedModel, refused: dict[int, str], 
         confirmed = set() if survivors else {locked.generation}
         rejected = {revision.generation: refused[revision.generation] for revision in bad}
         _settle(kind, locked, confirmed=confirmed, rejected=rejected, code=code, detail=detail)
-        note_reachable()
     return True
 
 
@@ -439,7 +434,6 @@ def _undo_delete(kind: Kind[Any], row: SyncedModel, revisions: list[Revision], m
         locked.save(update_fields=["deleting", "generation", "observed_generation"])
         rejected = {revision.generation: message for revision in marks}
         _settle(kind, locked, confirmed=set() if left else {locked.generation}, rejected=rejected)
-        note_reachable()
     return True
 
 
@@ -453,7 +447,9 @@ WITH ended AS (
     ) AS told
     ON CONFLICT DO NOTHING
 )
-SELECT pg_notify(%(channel)s, %(payload)s)
+SELECT pg_notify(%(channel)s, %(payload)s),
+    EXISTS (SELECT FROM cluster_clusterhealth WHERE unreachable_since IS NOT NULL),
+    set_config('synchronous_commit', 'off', true)
 """
 
 
@@ -466,7 +462,10 @@ def _settle(
     code: str = ClusterRejectedError.code,
     detail: str = "",
 ) -> None:
-    """Record how generations ended, drop their revisions and tell whoever waits; in the caller's transaction."""
+    """Record how generations ended, drop their revisions and tell whoever waits; in the caller's transaction.
+
+    The cluster has answered. Should the commit be lost with the machine, the next run asks it again, as in `_CONFIRM`.
+    """
     states = dict.fromkeys(sorted(confirmed), Outcome.State.CONFIRMED.value)
     states |= dict.fromkeys(sorted(rejected), Outcome.State.REJECTED.value)
     refused = [number in rejected for number in states]
@@ -483,6 +482,9 @@ def _settle(
     }
     with connection.cursor() as cursor:
         cursor.execute(_SETTLE, values)
+        _, was_away, _ = cursor.fetchone()
+    if was_away:
+        note_reachable()
 
 
 def _put_off(kind: Kind[Any], row: SyncedModel, error: str, *, unreachable: bool = False) -> None:

@@ -107,7 +107,7 @@ def purge_events() -> int:
 
 
 def forget_tenant(tenant_id: UUID) -> None:
-    """Drop what a tenant reported and what its sessions may see; in the transaction that drops the tenant.
+    """Drop what a tenant reported; in the transaction that drops the tenant.
 
     The caller has locked the tenant's row. Participation goes first: a report under way holds its row, or finds the
     tenant gone when it wants one, so that no event is left over.
@@ -115,4 +115,3 @@ def forget_tenant(tenant_id: UUID) -> None:
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM awareness_participation WHERE tenant_id = %s", [tenant_id])
         cursor.execute("DELETE FROM awareness_participationevent WHERE tenant_id = %s", [tenant_id])
-        cursor.execute("DELETE FROM awareness_sessionscope WHERE tenant_id = %s", [tenant_id])

@@ -17,6 +17,7 @@ from awareness import selectors
 from awareness.models import Participation, ParticipationEvent, SessionScope
 from awareness.services import participation
 from awareness.tasks import purge_events
+from cluster import rows
 from cluster.locks import close_lock_connection
 from conftest import ApiClient
 from tenants.errors import TenantNotFoundError
@@ -337,7 +338,7 @@ def test_a_deleted_tenant_takes_its_reports_and_sessions_along(api: ApiClient) -
         participation.record_participation(tenant_id=tenant.pk, event=values)
         SessionScope.objects.create(session_key=f"s-{tenant.name}", principal=tenant.name, tenant=tenant, scopes=[])
     TENANT.on_deleted(anna, None)
-    anna.delete()
+    rows.delete(anna)
     assert [row.tenant_id for row in ParticipationEvent.objects.all()] == [bert.pk]
     assert [row.tenant_id for row in Participation.objects.all()] == [bert.pk]
     assert [row.session_key for row in SessionScope.objects.all()] == ["s-bert"]
@@ -380,7 +381,7 @@ def test_reports_that_race_with_the_deletion_leave_nothing_behind() -> None:
         with transaction.atomic():
             row = Tenant.objects.select_for_update().get(pk=anna.pk)
             TENANT.on_deleted(row, None)
-            row.delete()
+            rows.delete(row)
         for thread in threads:
             thread.join(60)
     assert not ParticipationEvent.objects.exists()

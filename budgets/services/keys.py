@@ -164,15 +164,14 @@ def tenant_changed(tenant_id: UUID) -> None:
 
 def forget_tenant(tenant: Tenant) -> None:
     """A tenant goes: have its keys revoked, and remember who it was; in the transaction that drops it."""
-    FormerTenant.objects.get_or_create(
+    former = FormerTenant(
         tenant_id=tenant.pk,
-        defaults={
-            "name": tenant.name,
-            "account": tenant.email.lower(),
-            "team": tenant.team,
-            "created_at": tenant.created_at,
-        },
+        name=tenant.name,
+        account=tenant.email.lower(),
+        team=tenant.team,
+        created_at=tenant.created_at,
     )
+    FormerTenant.objects.bulk_create([former], ignore_conflicts=True)
     for pk in _revoking(tenant.pk, LitellmKey.Cause.TENANT_DELETED):
         enqueue_on_commit(TASK, str(pk))
 
@@ -180,9 +179,10 @@ def forget_tenant(tenant: Tenant) -> None:
 def _revoking(tenant_id: UUID, cause: LitellmKey.Cause) -> list[UUID]:
     found = LitellmKey.objects.filter(tenant_id=tenant_id, state__in=LIVE)
     ids = list(found.values_list("pk", flat=True))
-    found.exclude(state=State.REVOKING).update(
-        state=State.REVOKING, cause=cause, not_before=timezone.now(), attempts=0, drift=""
-    )
+    if ids:
+        found.exclude(state=State.REVOKING).update(
+            state=State.REVOKING, cause=cause, not_before=timezone.now(), attempts=0, drift=""
+        )
     return ids
 
 
