@@ -23,7 +23,9 @@ from opencrane.errors import ForbiddenError
 CONTROL_PLANE = "control-plane"
 SKILL_REGISTRY = "skill-registry"
 POD, WORKLOAD = "pod", "workload"
-_CLOCK_SKEW_SECONDS = 5.0
+# Clocks may differ by some seconds, and for ten the API server itself goes on with what it has found of a token
+# (its authenticators keep a success that long).
+_SETTLING_SECONDS = 10.0 + 5.0
 _PREFIX = "system:serviceaccount:"
 _REFUSED = "The token is no ServiceAccount token that counts here."
 
@@ -84,7 +86,7 @@ def caller_by_token(token: str) -> ClusterCaller | None:
         return None
     tenant_id, tenant_name, created_at = found
     # A new tenant of an old name: the old one's pod must not speak for it by an answer that is kept.
-    since = created_at.timestamp() + _CLOCK_SKEW_SECONDS
+    since = created_at.timestamp() + _SETTLING_SECONDS
     if holder.reviewed_at < since and reviews.holder_of(token, audiences, since=since) is None:
         return None
     return ClusterCaller(POD, tenant_name, "", audiences=holder.audiences, tenant_id=tenant_id)

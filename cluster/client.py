@@ -7,6 +7,7 @@ failure is one of the errors in `cluster.errors`.
 """
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +33,10 @@ from cluster.resources import FIELD_MANAGER, GROUP, KubeObject, Resource
 APPLY = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
+
+# What JSON may hold as it is and YAML may not, or takes for the end of a line.
+# https://yaml.org/spec/1.1/#id868524 (characters), #id871136 (line breaks)
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 CONNECT_TIMEOUT = 3.0
 AUTH_SECONDS = 10.0
@@ -127,7 +132,7 @@ class ClusterClient:
         data = None
         if body is not None:
             headers["Content-Type"] = content_type
-            data = orjson.dumps(body)
+            data = _as_yaml(body) if content_type == APPLY else orjson.dumps(body)
         url = f"{self._host}{path}" + (f"?{urlencode(query)}" if query else "")
         read = float(timeout if timeout is not None else settings.CLUSTER_TIMEOUT_SECONDS)
         try:
@@ -236,8 +241,9 @@ class ClusterClient:
             status, answer = self.request("DELETE", path, body=body)
         except KubeConflictError:
             return True
-        # Gone at once answers a Status object; one held by finalizers answers the object itself.
-        return status == 404 or answer.get("kind") == "Status"
+        # What waits for finalizers, or for a grace period, is answered as it now is; what is gone as a Status, or, of
+        # some resources (Services, ServiceAccounts, claims, quotas), as it was.
+        return status == 404 or answer.get("kind") == "Status" or "deletionTimestamp" not in answer["metadata"]
 
     def list_pages(
         self,
@@ -270,6 +276,14 @@ class ClusterClient:
             if not metadata.get("continue"):
                 return
             query["continue"] = metadata["continue"]
+
+
+def _as_yaml(body: Any) -> bytes:
+    """JSON that is YAML too, as which the API server reads what is applied."""
+    data = orjson.dumps(body)
+    if data.isascii() and b"\x7f" not in data:
+        return data
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", data.decode()).encode()
 
 
 def _parse(data: bytes) -> Any:

@@ -82,7 +82,7 @@ def insert(row: Model) -> None:
 @cache
 def _deletion(model: type[Model]) -> str:
     """One statement that deletes a row and every row that goes with it; empty where only the ORM knows how."""
-    gone = []
+    gone: list[str] = []
     for relation in _referring(model):
         other = relation.related_model
         if relation.on_delete is not CASCADE or any(_referring(other)):

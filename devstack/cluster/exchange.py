@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -35,6 +36,10 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, expression) for tag, expression in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
+
+
+# Not allowed in YAML, or line breaks there.
+_DIFFERS_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 @dataclass(slots=True)
@@ -99,8 +104,8 @@ def parse_json(body: bytes) -> Any:
 
 
 def parse_yaml(body: bytes) -> Any:
-    """YAML, or JSON, which is tried first because it is far quicker to read."""
-    if body.lstrip()[:1] == b"{":
+    """YAML, or JSON, which is tried first because it is far quicker to read, unless it means something else in YAML."""
+    if body.lstrip()[:1] == b"{" and not _DIFFERS_IN_YAML.search(body.decode("utf-8", "replace")):
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError:

@@ -196,7 +196,12 @@ _ISSUER_SCHEMA: dict[str, Any] = {
             "properties": {
                 "conditions": {
                     "type": "array",
-                    "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+                    "items": {
+                        "type": "object",
+                        "required": ["type"],
+                        "properties": {"type": {"type": "string"}},
+                        "x-kubernetes-preserve-unknown-fields": True,
+                    },
                     "x-kubernetes-list-type": "map",
                     "x-kubernetes-list-map-keys": ["type"],
                 }

@@ -130,6 +130,10 @@ def problems(raw: Any, path: str) -> Iterator[Cause]:
         yield Cause("FieldValueForbidden", f"{path}.additionalProperties", message)
     if raw.get("type") == "array" and not isinstance(raw.get("items"), dict):
         yield Cause("FieldValueRequired", f"{path}.items", "Required value: must be specified")
+    keys = raw.get("x-kubernetes-list-map-keys") or []
+    if isinstance(raw.get("items"), dict) and not set(keys) <= set(raw["items"].get("properties") or ()):
+        message = f"Invalid value: {_show(keys)}: entries must all be names of item properties"
+        yield Cause("FieldValueInvalid", f"{path}.x-kubernetes-list-map-keys", message)
     for words, wanted, what in _KEYWORDS:
         for word in words:
             value = raw.get(word)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import orjson
 import pytest
 
 from devstack.tests.clusterclient import (
+    APPLY,
     JSON_PATCH,
     MERGE,
     STRATEGIC,
@@ -240,6 +242,19 @@ def test_dry_run_changes_nothing(cluster: Cluster, tenants: str, way: str) -> No
     else:
         assert cluster.ok("DELETE", f"{tenants}/a", {"dryRun": ["All"]})["status"] == "Success"
     assert cluster.get(f"{tenants}/a") == first
+
+
+@pytest.mark.parametrize(
+    ("raw", "read"), [("\x7f", None), ("\x80", None), ("\x85", "a b"), ("\\u0080", "a\x80b"), ("\u00e9", "a\u00e9b")]
+)
+def test_what_is_applied_is_read_as_yaml(cluster: Cluster, tenants: str, raw: str, read: str | None) -> None:
+    text = orjson.dumps(tenant("a", displayName="TEXT")).decode().replace("TEXT", f"a{raw}b")
+    status, answer = cluster.call("PATCH", f"{tenants}/a?fieldManager=m", text.encode(), kind=APPLY)
+    if read is None:
+        assert (status, answer["reason"]) == (400, "BadRequest")
+        assert "error decoding YAML" in answer["message"]
+    else:
+        assert answer["spec"]["displayName"] == read
 
 
 def test_delete_answers_with_a_status(cluster: Cluster, tenants: str) -> None:

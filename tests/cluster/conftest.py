@@ -34,6 +34,13 @@ def kubectl(transactional_db: None, cluster_namespace: str) -> Kubectl:
 
 
 @pytest.fixture
+def cert_manager(cluster_namespace: str) -> None:
+    """Its definitions are not ours to install."""
+    if cluster_client().get(CRDS, "issuers.cert-manager.io") is None:
+        pytest.skip("the cluster has no cert-manager")
+
+
+@pytest.fixture
 def no_worker(settings: Any) -> Iterator[Callable[[], None]]:
     """Tasks wait in the broker and no request waits for them; call it to have a worker do all that is due."""
     settings.TENANT_CR_APPEARANCE_TIMEOUT_MS = 0

@@ -1,9 +1,22 @@
 """Other people at the cluster: what kubectl and controllers do to our objects, for tests."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from cluster.client import MERGE_PATCH, ClusterClient, cluster_client
 from cluster.resources import ROW_ID, TENANTS, KubeObject, Resource
+
+WAIT_SECONDS = 60.0
+
+
+def eventually(what: str, holds: Callable[[], Any]) -> Any:
+    """Wait until something holds; what it gave."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (found := holds()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+    return found
 
 
 class Kubectl:

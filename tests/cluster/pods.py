@@ -37,11 +37,11 @@ def delete_account(name: str, namespace: str = "") -> None:
     client.request("DELETE", SERVICE_ACCOUNTS.path(namespace or client.namespace, name))
 
 
-def token_of(name: str, audience: str = "control-plane", namespace: str = "") -> str:
+def token_of(name: str, audience: str = "control-plane", namespace: str = "", seconds: int = 600) -> str:
     """A token from the cluster's TokenRequest."""
     make_account(name, namespace)
     namespace = namespace or cluster_client().namespace
-    return request_token(namespace=namespace, service_account=name, audience=audience, seconds=600)[0]
+    return request_token(namespace=namespace, service_account=name, audience=audience, seconds=seconds)[0]
 
 
 def make_tenant(name: str, **fields: Any) -> Tenant:

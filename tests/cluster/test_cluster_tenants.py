@@ -1,8 +1,10 @@
 """Cluster tenants: dual write, their place in the cluster, and what is left when they go.
 
-They are cluster-scoped, so every name carries that of the test process.
+They are cluster-scoped, so every name carries that of the test process; and a namespace that goes takes its time, so no
+two tests have the same one.
 """
 
+import secrets
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -24,13 +26,13 @@ from tenants.models import ClusterTenant, Deprovisioning
 from tenants.services.provisioning import LIMIT_RANGES, NETWORK_POLICIES, QUOTAS
 from tenants.tasks import sweep_places
 from tests.cluster.conftest import ANNA, OwnCluster
-from tests.cluster.kube import Kubectl
+from tests.cluster.kube import Kubectl, eventually
 
 
 @pytest.fixture
 def acme(kubectl: Kubectl) -> Iterator[str]:
     """A name that is free; what is made of it goes afterwards."""
-    name = f"acme-{django_settings.NAMESPACE}"[-53:].strip("-")
+    name = f"acme-{secrets.token_hex(3)}-{django_settings.NAMESPACE}"[:53].strip("-")
     yield name
     client = cluster_client()
     for path in (CLUSTER_TENANTS.path("", name), NAMESPACES.path("", f"opencrane-{name}")):
@@ -173,11 +175,13 @@ def test_deleting_keeps_the_namespace_and_its_data_for_the_next_of_the_name(api:
 def test_purge_takes_the_namespace_too(api: ApiClient, acme: str) -> None:
     make(api, acme)
     assert api.delete(f"/cluster-tenants/{acme}?purge=true").status_code == 200
-    for _ in range(50):
-        if not Deprovisioning.objects.exists():
-            break
+
+    def is_cleared() -> bool:
         now_due()
         sweep_places()
+        return not Deprovisioning.objects.exists()
+
+    eventually("all of it is cleared away", is_cleared)
     assert cluster_client().get(NAMESPACES, f"opencrane-{acme}") is None
 
 

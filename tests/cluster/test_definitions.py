@@ -27,7 +27,8 @@ from cluster.resources import (
 from cluster.tasks import check_definitions
 from conftest import ApiClient
 from tests.cluster.conftest import ANNA, OwnCluster
-from tests.cluster.test_operator import SPEC, People, eventually
+from tests.cluster.kube import eventually
+from tests.cluster.test_operator import SPEC, People
 from workloads import metrics, running, watching
 
 pytestmark = pytest.mark.cluster

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cluster.client import cluster_client
@@ -205,6 +205,8 @@ json_values = st.recursive(
         },
     )
 )
+# What JSON may hold as it is and YAML may not.
+@example(body={"displayName": "a\x7fb\ufeff", "configOverrides": {"k\x80\x85": ["\u2028\u2029", "\ufffe\U0001f600"]}})
 def test_a_fresh_write_is_never_drifted(api: ApiClient, kubectl: Kubectl, body: dict[str, Any]) -> None:
     if not Tenant.objects.filter(name="anna").exists():
         fleet(api, "anna")

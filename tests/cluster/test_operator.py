@@ -7,7 +7,7 @@ cluster seems to, or cannot pull the image, phases beyond Pending are left to it
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -37,7 +37,7 @@ from cluster.resources import (
 )
 from cluster.tokens import request_token
 from tests.cluster.conftest import OwnCluster
-from tests.cluster.kube import Kubectl
+from tests.cluster.kube import Kubectl, eventually
 from tests.cluster.pods import make_namespace
 from workloads import lease, naming, watching
 from workloads.lease import Leadership
@@ -45,18 +45,8 @@ from workloads.running import Operator
 
 pytestmark = pytest.mark.cluster
 
-WAIT_SECONDS = 60.0
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 SPEC: dict[str, Any] = {"displayName": "Anna", "email": "anna@example.com", "team": "red"}
-
-
-def eventually(what: str, holds: Callable[[], Any]) -> Any:
-    """Wait until something holds; what it gave."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not (found := holds()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return found
 
 
 def host_of(name: str) -> str:
@@ -451,10 +441,12 @@ class DyingClient(ClusterClient):
         super().__init__(base.configuration, base.namespace)
         self.writes = writes
         self.made = 0
+        self.thread = threading.get_ident()
 
     def request(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         answer = super().request(method, path, **options)
-        if method != "GET":
+        # Another operator of this process may be at work in its own namespace.
+        if method != "GET" and threading.get_ident() == self.thread:
             self.made += 1
             if self.made == self.writes:
                 raise KilledError
@@ -475,7 +467,9 @@ def versions(*without: Resource) -> dict[str, tuple[str, str]]:
             continue
         for page, _ in client.list_pages(resource):
             for live in page:
-                if "openclaw-" in live["metadata"]["name"] or resource in (TENANTS, EVENTS):
+                # Clusters up to 1.23 make a token for every account by themselves.
+                is_ours = live.get("type") != "kubernetes.io/service-account-token"
+                if resource in (TENANTS, EVENTS) or ("openclaw-" in live["metadata"]["name"] and is_ours):
                     metadata = live["metadata"]
                     found[f"{resource.kind}/{metadata['name']}"] = (metadata["uid"], metadata["resourceVersion"])
     return found
@@ -613,17 +607,15 @@ def test_what_does_not_go_holds_a_tenant_up_and_not_for_ever(quiet_namespace: Ku
     assert operator.start()
     quiet_namespace.create("anna", SPEC)
     people.there(INGRESSES, "openclaw-anna")
-    people.patch(SERVICES, "openclaw-anna", {"metadata": {"finalizers": ["example.com/hold"]}})
+    people.patch(INGRESSES, "openclaw-anna", {"metadata": {"finalizers": ["example.com/hold"]}})
     quiet_namespace.delete("anna")
-    eventually(
-        "it says what it waits for",
-        lambda: "1 object left (Service openclaw-anna)" in people.status("anna").get("message", ""),
-    )
-    assert people.live(DEPLOYMENTS, "openclaw-anna") is None, "the agent has stopped"
+    # Pods may take a moment to go too, and are named meanwhile.
+    eventually("it says what it waits for", lambda: "Ingress openclaw-anna" in people.status("anna").get("message", ""))
     people.gone(TENANTS, "anna")
-    assert people.live(SERVICES, "openclaw-anna") is not None
-    people.patch(SERVICES, "openclaw-anna", {"metadata": {"finalizers": None}})
-    people.gone(SERVICES, "openclaw-anna")
+    people.gone(DEPLOYMENTS, "openclaw-anna")
+    assert people.live(INGRESSES, "openclaw-anna") is not None
+    people.patch(INGRESSES, "openclaw-anna", {"metadata": {"finalizers": None}})
+    people.gone(INGRESSES, "openclaw-anna")
     operator.end()
 
 

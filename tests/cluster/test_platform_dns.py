@@ -22,7 +22,7 @@ PATH = "/platform/dns"
 
 
 @pytest.fixture
-def issuer(kubectl: Kubectl, settings: Any) -> Iterator[str]:
+def issuer(cert_manager: None, kubectl: Kubectl, settings: Any) -> Iterator[str]:
     """The name of a ClusterIssuer that is free; its Secrets go where this test process may write."""
     name = f"issuer-{django_settings.NAMESPACE}"
     settings.CERT_MANAGER_NAMESPACE = cluster_client().namespace
@@ -31,7 +31,7 @@ def issuer(kubectl: Kubectl, settings: Any) -> Iterator[str]:
 
 
 @pytest.fixture
-def namespaced(kubectl: Kubectl, settings: Any) -> Iterator[str]:
+def namespaced(cert_manager: None, kubectl: Kubectl, settings: Any) -> Iterator[str]:
     """The default name, as an Issuer in this process's namespace."""
     settings.PLATFORM_DNS_ISSUER_KIND = dns.ISSUER
     yield dns.DEFAULT_ISSUER

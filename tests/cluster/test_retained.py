@@ -17,7 +17,7 @@ from tenants.models import RetainedData, Tenant
 from tenants.services import idle, release, retained
 from tenants.services.kind import TENANT
 from tests.cluster.conftest import ANNA
-from tests.cluster.kube import Kubectl
+from tests.cluster.kube import Kubectl, eventually
 from workloads.naming import DATA_UID, FINALIZER, PURGE
 
 pytestmark = pytest.mark.cluster
@@ -114,6 +114,7 @@ def test_data_that_somebody_has_deleted_is_forgotten(api: ApiClient, kubectl: Ku
     assert RetainedData.objects.count() == 1
     client = cluster_client()
     client.request("DELETE", VOLUME_CLAIMS.path(client.namespace, claim_of(uid)))
+    eventually("the claim is gone", lambda: client.get(VOLUME_CLAIMS, claim_of(uid)) is None)
     retained.sweep()
     assert not RetainedData.objects.exists()
 
