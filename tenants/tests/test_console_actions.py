@@ -1,5 +1,6 @@
 """What the console does to tenants, all the way to the cluster."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -8,12 +9,19 @@ from django.test import Client
 
 from accounts.models import Role
 from accounts.tests.people import signed_in
+from awareness.models import Participation
+from awareness.selectors import current_rollout
+from budgets.models import TokenUsage
 from cluster.client import cluster_client
-from cluster.resources import TENANTS
+from cluster.resources import ACCESS_POLICIES, CLUSTER_TENANTS, NAMESPACES, TENANTS
+from mcpservers.models import McpServer
 from opencrane.actor import SYSTEM
 from operations.models import AuditEntry, Job
 from operations.services.bulk import start_bulk
+from policies.models import AccessPolicy, Grant, Group
+from skills.models import SkillBundle
 from tenants import selectors
+from tenants.management.company import CLUSTER_TENANT
 from tenants.models import RetainedData, Tenant
 from tenants.services import lifecycle
 from tenants.services.bulk import TENANTS as TENANTS_IN_BULK
@@ -198,18 +206,38 @@ def test_a_bulk_job_leaves_later_namesakes_alone_and_can_start_over() -> None:
     assert Tenant.objects.get().name == "anna"
 
 
-def test_the_demo_company_is_made_once(capsys: Any) -> None:
-    call_command("demo")
+@pytest.fixture
+def demo(cluster_namespace: str) -> Iterator[Callable[[], Any]]:
+    """Fills in the demo; what it has beyond the namespace goes afterwards."""
+    yield lambda: call_command("demo")
+    for path in (
+        ACCESS_POLICIES.path(cluster_namespace),
+        CLUSTER_TENANTS.path("", CLUSTER_TENANT),
+        NAMESPACES.path("", f"opencrane-{CLUSTER_TENANT}"),
+    ):
+        cluster_client().request("DELETE", path)
+
+
+def test_the_demo_company_is_made_once(demo: Callable[[], Any], capsys: Any) -> None:
+    demo()
     count = Tenant.objects.count()
     assert 20 <= count <= 30
     assert not Tenant.objects.exclude(email__endswith="@example.com").exists()
     assert all(not tenant.in_flight for tenant in Tenant.objects.all())
+    assert Group.objects.count() == len({tenant.team for tenant in Tenant.objects.all()}) + 1
+    assert set(SkillBundle.objects.values_list("status", flat=True)) == {"published", "review"}
+    assert not SkillBundle.objects.exclude(status="published").filter(name="crm-notes").exists()
+    assert McpServer.objects.filter(status="active").count() == 3
+    assert current_rollout().promoted_waves == ("personal", "project")
+    made = [each.objects.count() for each in (Grant, AccessPolicy, TokenUsage, Participation, AuditEntry)]
+    assert all(made)
     # One that was deleted and has left its data stays away, too.
     Tenant.objects.filter(name="ada-lindgren").delete()
     left("ada-lindgren")
-    call_command("demo")
+    demo()
     assert Tenant.objects.count() == count - 1
     assert "0 are new" in capsys.readouterr().out
+    assert AuditEntry.objects.count() == made[-1], "nothing was made twice"
 
 
 # -- what deleted tenants have left -----------------------------------------------------------------------------------

@@ -104,6 +104,17 @@ def test_many_are_suspended_at_once(console: Page, live_server: Any, kubectl: Ku
     assert dict(Tenant.objects.values_list("name", "suspended")) == {"anna": True, "bert": True, "carl": False}
 
 
+def test_the_first_tab_leads_past_the_navigation(console: Page, live_server: Any) -> None:
+    console.goto(f"{live_server.url}/admin/health/")
+    skip = console.get_by_role("link", name="Skip to content")
+    expect(skip).not_to_be_in_viewport()
+    console.keyboard.press("Tab")
+    expect(skip).to_be_focused()
+    expect(skip).to_be_in_viewport()
+    console.keyboard.press("Enter")
+    expect(console.get_by_role("main")).to_be_focused()
+
+
 def test_the_main_actions_are_reached_by_keyboard(console: Page, live_server: Any, kubectl: Kubectl) -> None:
     make("anna")
     console.goto(f"{live_server.url}/admin/tenants/anna/")

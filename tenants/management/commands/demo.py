@@ -11,6 +11,7 @@ from cluster.errors import KubeError
 from opencrane.actor import Actor
 from opencrane.errors import DomainError
 from tenants.errors import RetainedDataError, TenantExistsError
+from tenants.management import company
 from tenants.models import Tenant
 from tenants.services import datasets, lifecycle
 from tenants.services.kind import TENANT
@@ -49,6 +50,8 @@ RESOURCES = {
     "research": {"cpu": "4", "memory": "8Gi"},
     "sales": {"cpu": "500m", "memory": "1Gi"},
 }
+WAVES = {"engineering": "project", "sales": "department", "support": "department"}
+EARLY = {"ada-lindgren", "mina-park"}
 SKILLS = {"sales": ["crm-notes", "meeting-brief"], "support": ["ticket-triage"], "legal": ["contract-review"]}
 # Images of this name cannot be pulled in the development cluster: something has to go wrong, too.
 BROKEN = {"quentin-dubois": "fail:latest"}
@@ -59,32 +62,38 @@ class Command(BaseCommand):
     """Safe to run again: what exists is left alone."""
 
     help = (
-        "Fill in a small demo company: invented people with example.com addresses, in teams, with budgets, skills and"
-        " data sets. For trying things out only. What exists is left alone."
+        "Fill in a small demo company: invented people with example.com addresses, in teams, with policies, groups, MCP"
+        " servers, skills, a rollout and two months of spending. For trying things out only. What exists is left alone."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--wait", type=float, default=20.0, help="Seconds to give the cluster; 0 leaves it to workers."
+            "--wait", type=float, default=20.0, help="Seconds to give the cluster and scans; 0 leaves it to workers."
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        made = 0
-        for first, last, team in PEOPLE:
-            name = f"{first}-{last}".lower().replace(" ", "-")
-            try:
-                lifecycle.create_tenant(name=name, values=_spec(name, first, last, team), actor=DEMO)
-            except (TenantExistsError, RetainedDataError):
-                # Somebody has deleted it, and decides on what it left.
-                continue
-            except DomainError as exc:
-                raise CommandError(f"{exc.message} {exc.detail}") from exc
-            made += 1
-            datasets.set_datasets(name=name, datasets=_datasets(name, team), actor=DEMO)
-        waiting = _follow(options["wait"])
+        try:
+            company.make_before_tenants(DEMO)
+            made = sum(_make(*person) for person in PEOPLE)
+            waiting = _follow(options["wait"])
+            company.make_after_tenants(DEMO, options["wait"])
+        except DomainError as exc:
+            raise CommandError(f"{exc.message} {exc.detail}") from exc
         self.stdout.write(f"The demo company has {len(PEOPLE)} tenants; {made} are new.")
         if waiting:
             self.stdout.write(f"{waiting} wait for the cluster; the workers bring it along.")
+
+
+def _make(first: str, last: str, team: str) -> bool:
+    """Make a tenant; False when it is there already."""
+    name = f"{first}-{last}".lower().replace(" ", "-")
+    try:
+        lifecycle.create_tenant(name=name, values=_spec(name, first, last, team), actor=DEMO)
+    except (TenantExistsError, RetainedDataError):
+        # Somebody has deleted it, and decides on what it left.
+        return False
+    datasets.set_datasets(name=name, datasets=_datasets(name, team), actor=DEMO)
+    return True
 
 
 def _spec(name: str, first: str, last: str, team: str) -> dict[str, Any]:
@@ -97,13 +106,13 @@ def _spec(name: str, first: str, last: str, team: str) -> dict[str, Any]:
         "skillAllowlist": SKILLS.get(team),
         "suspended": name in SUSPENDED,
         "openclawImage": BROKEN.get(name),
+        "awarenessWave": "personal" if name in EARLY else WAVES.get(team),
+        "clusterTenantRef": company.CLUSTER_TENANT if team == "research" else None,
     }
     if team == "engineering":
         spec["configOverrides"] = {"model": {"default": "large", "temperature": 0.2}, "tools": {"shell": True}}
     if team == "finance":
         spec["mcpPolicy"] = {"deny": ["web-search"]}
-    if name == "ada-lindgren":
-        spec["awarenessWave"] = "personal"
     return {field: value for field, value in spec.items() if value is not None}
 
 
