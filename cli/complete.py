@@ -61,10 +61,22 @@ def init() -> None:
     completion_init()
 
 
+_REGISTERS = "compdef _opencrane_completion opencrane"
+# A file of `fpath` is read at the first completion, which it has to answer as well (zshcompsys(1), "Autoloaded files").
+_ZSH_END = f"""\
+if [[ ${{zsh_eval_context[-1]}} == loadautofunc ]]; then
+  _opencrane_completion "$@"
+else
+  {_REGISTERS}
+fi"""
+
+
 def _completion(session: Session, params: Params) -> None:
     from typer._completion_shared import get_completion_script
 
     script = get_completion_script(prog_name="opencrane", complete_var="_OPENCRANE_COMPLETE", shell=params["shell"])
+    if params["shell"] == "zsh":
+        script = script.replace(_REGISTERS, _ZSH_END)
     sys.stdout.write(f"{script}\n")
 
 

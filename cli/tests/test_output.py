@@ -207,6 +207,8 @@ def test_completion_knows_commands_flags_and_names(crew: Terminal) -> None:
         assert "_OPENCRANE_COMPLETE" in crew.ok("completion", shell)
     script = crew.ok("completion", "bash")
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+    # Read from `fpath`, it has to complete at once and not only say who will.
+    assert "loadautofunc" in crew.ok("completion", "zsh")
 
 
 def test_wrong_command_lines_say_what_is_right(away: Terminal) -> None:
