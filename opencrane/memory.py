@@ -3,6 +3,8 @@
 import ctypes
 import gc
 import sys
+import threading
+import time
 
 # Objects more than have been freed before the youngest generation is looked at; Python's 700 is for small programs.
 YOUNGEST = 20_000
@@ -11,6 +13,8 @@ YOUNGEST = 20_000
 LARGE = 8 << 20
 # Pools that threads allocate from; glibc makes eight for each core, and what is free in one is of no use to others.
 ARENAS = 2
+# How often what was freed in between is given back. It takes some milliseconds.
+TRIM_SECONDS = 30.0
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
@@ -31,3 +35,21 @@ def settle_memory() -> None:
         mallopt(_M_ARENA_MAX, ARENAS)
         mallopt(_M_MMAP_THRESHOLD, LARGE)
         mallopt(_M_TRIM_THRESHOLD, LARGE)
+
+
+def keep_trimming() -> None:
+    """Have a thread give freed memory back to the system now and then; for a process whose requests differ in size.
+
+    By itself glibc gives back only what is free at the top of the heap.
+    https://man7.org/linux/man-pages/man3/malloc_trim.3.html
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is None:
+        return
+
+    def run() -> None:
+        while True:
+            time.sleep(TRIM_SECONDS)
+            trim(0)
+
+    threading.Thread(target=run, name="trim", daemon=True).start()

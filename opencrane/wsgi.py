@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
-from opencrane.memory import settle_memory
+from opencrane.memory import keep_trimming, settle_memory
 from opencrane.tasks import load_tasks
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "opencrane.settings")
@@ -20,6 +20,7 @@ _django = get_wsgi_application()
 import_module(settings.ROOT_URLCONF)
 load_tasks()
 settle_memory()
+keep_trimming()
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
