@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from cluster.kinds import Kind, Spec, same
 from cluster.models import ClusterHealth, Revision, SyncedModel
-from cluster.rows import fetch_one, insert
+from cluster.rows import fetch_one, insert, update
 from cluster.wait import Write
 from opencrane.actor import Actor
 from opencrane.errors import ConflictError, UpstreamError
@@ -23,6 +23,7 @@ from opencrane.tasks import enqueue_on_commit
 RowT = TypeVar("RowT", bound=SyncedModel)
 SYNC_TASK = "cluster.sync_object"
 KNOWN_AWAY = timedelta(seconds=5)
+_WAKING = ("sync_attempts", "sync_not_before", "sync_swept_at")
 
 
 def require_reachable_cluster() -> None:
@@ -80,7 +81,7 @@ def updated(kind: Kind[RowT], row: RowT, changes: Spec, *, actor: Actor) -> tupl
     row.generation += 1
     row.updated_at = timezone.now()
     _wake(row)
-    row.save()
+    update(row, ["generation", "updated_at", *_WAKING, *(kind.attributes[field] for field in changed)])
     old = {field: before[field] for field in changed if field in before}
     new = {field: after[field] for field in changed if field in after}
     return _note(kind, row, Revision.Action.UPDATE, sorted(changed), old, new, actor), old, new
@@ -95,12 +96,12 @@ def resynced(kind: Kind[RowT], row: RowT, *, actor: Actor) -> tuple[Write, bool]
     require_writable(row)
     if row.in_flight:
         _wake(row)
-        row.save(update_fields=["sync_attempts", "sync_not_before", "sync_swept_at"])
+        update(row, _WAKING)
         enqueue_on_commit(SYNC_TASK, kind.name, str(row.pk))
         return pending(kind, row), False
     row.generation += 1
     _wake(row)
-    row.save(update_fields=["generation", "sync_attempts", "sync_not_before", "sync_swept_at"])
+    update(row, ["generation", *_WAKING])
     spec = kind.spec(row)
     return _note(kind, row, Revision.Action.RESYNC, list(kind.fields), spec, spec, actor), True
 
@@ -116,9 +117,7 @@ def deleted(kind: Kind[RowT], row: RowT, *, actor: Actor) -> tuple[Write, bool]:
     row.deleting = True
     row.generation += 1
     _wake(row)
-    row.save(
-        update_fields=["deleting", "generation", "sync_attempts", "sync_not_before", "sync_swept_at", "sync_error"]
-    )
+    update(row, ["deleting", "generation", *_WAKING])
     return _note(kind, row, Revision.Action.DELETE, [], {}, {}, actor), True
 
 

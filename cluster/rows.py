@@ -3,6 +3,7 @@
 For the few statements that every write goes through; everything else uses querysets.
 """
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -77,6 +78,22 @@ def insert(row: Model) -> None:
     for field, value in zip(filled, values, strict=True):
         setattr(row, field.attname, value)
     row._state.adding, row._state.db = False, connection.alias
+
+
+@cache
+def _by_name(model: type[Model]) -> dict[str, Field[Any, Any]]:
+    return {field.name: field for field in model._meta.concrete_fields}
+
+
+def update(row: Model, names: Iterable[str]) -> None:
+    """UPDATE the named fields of one instance, which is there and locked; the rest of its row is left alone."""
+    known = _by_name(type(row))
+    fields = [known[name] for name in names]
+    columns = ", ".join(f'"{field.column}" = %s' for field in fields)
+    params = [field.get_db_prep_save(field.pre_save(row, add=False), connection) for field in fields]
+    statement = f'UPDATE "{row._meta.db_table}" SET {columns} WHERE "{row._meta.pk.column}" = %s'  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [*params, row.pk])
 
 
 @cache
