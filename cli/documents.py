@@ -1,14 +1,10 @@
-"""Objects as YAML documents, as Kubernetes has them: apply, diff, export and edit.
+"""Objects as YAML documents, as Kubernetes has them: apply, diff and export.
 
 A document says what its fields are to be; fields that it leaves out stay as they are, null clears one. Documents of
 kinds that the cluster knows too look the same to kubectl.
 """
 
 import difflib
-import os
-import shlex
-import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +14,7 @@ from typing import Any
 
 from cli import texts, yamls
 from cli.client import Answer, path
+from cli.comparing import same
 from cli.errors import CliError, Exit, UsageError
 from cli.nouns.access import GROUP, MCP_SERVER, POLICY
 from cli.nouns.money import ACCOUNT
@@ -168,7 +165,7 @@ def _entry(kind: Kind, field: str, entry: Mapping[str, Any], live: Mapping[str, 
 # --- What there is ----------------------------------------------------------------------------------------------------
 
 
-def _look(session: Session, kind: Kind, called: str) -> Answer | None:
+def look(session: Session, kind: Kind, called: str) -> Answer | None:
     """An object as it is now; None where there is none."""
     try:
         if kind is ACCOUNT:  # There is a list alone.
@@ -186,77 +183,8 @@ def _differs(document_: Document, live: Mapping[str, Any]) -> dict[str, Any]:
     return {
         field: value
         for field, value in document_.spec.items()
-        if not _same(field, value, live.get(document_.kind.nested.get(field, field)))
+        if not same(field, value, live.get(document_.kind.nested.get(field, field)))
     }
-
-
-def _same(field: str, wanted: Any, live: Any) -> bool:
-    if isinstance(wanted, str):
-        wanted = wanted if field in ("content", "contentBase64") else wanted.strip()
-    if wanted is None or live is None:
-        return _emptied(_plain(wanted)) == _emptied(_plain(live))
-    match field:
-        case "grants" | "promotions" | "credentials" if isinstance(wanted, list):
-            return _same_entries(wanted, live)
-        case "egressRules" if isinstance(wanted, list):
-            return [_rule(each) for each in wanted] == [_rule(each) for each in live]
-        case "domains" if isinstance(wanted, list):
-            return wanted == live["allow"]
-        case "resources" | "compute" | "domains" | "mcpServers" | "mcpPolicy" | "tenantSelector":
-            return _plain(wanted) == _plain(live)
-        case "members" | "tags" | "events" | "team" | "project" | "personal" if isinstance(wanted, list):
-            return _names(wanted) == _names(live)
-    return bool(wanted == live)
-
-
-def _emptied(value: Any) -> Any:
-    return None if value in (None, [], {}, "") else value
-
-
-def _plain(value: Any) -> Any:
-    """An object without what says nothing; `cpu: 2` is `"2"`."""
-    if not isinstance(value, dict):
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    return {key: _plain(each) for key, each in value.items() if each not in (None, [], {}) and each is not False}
-
-
-def _names(values: Sequence[Any]) -> list[str]:
-    # The API keeps addresses in small letters.
-    return sorted(str(each).lower() if "@" in str(each) else str(each) for each in values)
-
-
-def _rule(rule: Any) -> Any:
-    if not isinstance(rule, dict):
-        return rule
-    return (rule.get("cidr"), rule.get("ports") or [], rule.get("protocol") or "TCP")
-
-
-_DEFAULTS = {"access": "allow", "priority": 0, "note": None, "notes": None, "brokeringMode": "static"}
-
-
-def _same_entries(wanted: Sequence[Any], live: Sequence[Any]) -> bool:
-    """Whether each entry that is wanted is there, and none besides, whatever the order."""
-    left = list(live)
-    for entry in wanted:
-        if not isinstance(entry, dict):
-            return False
-        match = next((each for each in left if _is_entry(entry, each)), None)
-        if match is None:
-            return False
-        left.remove(match)
-    return not left
-
-
-def _is_entry(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    for key, value in live.items():
-        if key in ("id", "createdAt"):
-            continue
-        if wanted.get(key) is not None:
-            if wanted[key] != value:
-                return False
-        elif key in _DEFAULTS and value not in (None, _DEFAULTS[key]):
-            return False
-    return True
 
 
 # --- Changing ---------------------------------------------------------------------------------------------------------
@@ -281,7 +209,7 @@ def _update(session: Session, wanted: Document, seen: Answer, changed: Mapping[s
     kind = wanted.kind
     body = dict(changed)
     if kind is MEMBERSHIPS:
-        body = _all_scopes(seen, body)
+        body = all_scopes(seen, body)
     place = path(kind.one, **{kind.key: seen.data[kind.key]})
     headers = {"If-Match": seen.etag} if seen.etag else {}
     session.client.request("PUT", place, body=body, headers=headers)
@@ -292,7 +220,7 @@ def _update(session: Session, wanted: Document, seen: Answer, changed: Mapping[s
     return "unchanged" if after == seen.etag.partition(".")[0] else "configured"
 
 
-def _all_scopes(seen: Answer, changed: Mapping[str, Any]) -> dict[str, Any]:
+def all_scopes(seen: Answer, changed: Mapping[str, Any]) -> dict[str, Any]:
     """The body for datasets: all four lists, always, none of them null."""
     return {scope: changed.get(scope, seen.data[scope]) or [] for scope in ("org", *MEMBERSHIPS.writable)}
 
@@ -354,7 +282,7 @@ def _apply(session: Session, params: Params) -> None:
 
 
 def _applied(session: Session, wanted: Document, *, dry_run: bool) -> str:
-    seen = _look(session, wanted.kind, wanted.called)
+    seen = look(session, wanted.kind, wanted.called)
     if seen is None:
         return "created" if dry_run else _create(session, wanted)
     changed = _differs(wanted, seen.data)
@@ -366,7 +294,7 @@ def _applied(session: Session, wanted: Document, *, dry_run: bool) -> str:
 def _diff(session: Session, params: Params) -> None:
     is_different = False
     for wanted in _read(session, params["file"]):
-        seen = _look(session, wanted.kind, wanted.called)
+        seen = look(session, wanted.kind, wanted.called)
         before = document(wanted.kind, seen.data) if seen else {}
         if seen is None:
             after: dict[str, Any] = {**_head(wanted), "spec": dict(wanted.spec)}
@@ -450,7 +378,7 @@ def _export(session: Session, params: Params) -> None:
 
 
 def _required(session: Session, kind: Kind, name: str) -> Any:
-    seen = _look(session, kind, name)
+    seen = look(session, kind, name)
     if seen is None:
         raise CliError(f"there is no {kind.title} {name}", status=Exit.NOT_FOUND)
     return seen.data
@@ -469,7 +397,7 @@ def _all(session: Session, kind: Kind) -> Iterator[Any]:
 
 
 def _again(session: Session, kind: Kind, row: Any) -> Any:
-    seen = _look(session, kind, str(row[kind.key]))
+    seen = look(session, kind, str(row[kind.key]))
     return seen and seen.data  # None, when it has gone meanwhile
 
 
@@ -488,131 +416,3 @@ EXPORT = Verb(
     examples=("export tenants policies > fleet.yaml", "export mcp-servers/github"),
     shows=False,
 )  # fmt: skip
-
-# --- Edit -------------------------------------------------------------------------------------------------------------
-
-_HINT = """\
-# {title}. Save and close to send; what you take away is cleared.
-# An empty file, or one without a change, changes nothing.
-"""
-
-
-def edit(session: Session, kind: Kind, called: str) -> None:
-    """Have an object's document edited, and send what has changed.
-
-    Raises:
-        CliError: the editor failed, or what came out of it was given up; the text is kept then.
-    """
-    if not session.can_ask and not (os.environ.get("VISUAL") or os.environ.get("EDITOR")):
-        raise UsageError(
-            "there is no terminal for an editor", hint="opencrane apply -f FILE, or set EDITOR to a program"
-        )
-    seen = _required_answer(session, kind, called)
-    before = document(kind, seen.data)
-    title = f"{kind.noun}/{texts.clean(called)}"
-    text = yamls.dump(before)
-    with tempfile.TemporaryDirectory(prefix="opencrane-", ignore_cleanup_errors=True) as folder:
-        file = Path(folder) / f"{kind.noun}.yaml"
-        problem: list[str] = []
-        failure: CliError | None = None
-        while True:
-            head = "".join(f"# {line}\n" for line in problem) + _HINT.format(title=title)
-            file.write_text(head + text, encoding="utf-8")
-            _run_editor(file)
-            edited = _without_comments(file.read_text(encoding="utf-8", errors="replace"))
-            if not edited.strip() or edited == text:
-                if failure is not None:
-                    _keep(session, text)
-                    raise failure
-                session.out.note(f"{title} unchanged")
-                return
-            text = edited
-            try:
-                wanted = _edited(kind, text, before)
-                body = _changes(kind, before, wanted)
-                after = {**before, "metadata": {"name": wanted.name}, "spec": dict(wanted.spec)}
-                if not body or not show_diff(session.out, before, after, title):
-                    session.out.note(f"{title} unchanged")
-                    return
-                if kind is MEMBERSHIPS:
-                    body = _all_scopes(seen, body)
-                place = path(kind.one, **{kind.key: seen.data[kind.key]})
-                headers = {"If-Match": seen.etag} if seen.etag else {}
-                session.client.request("PUT", place, body=body, headers=headers)
-            except CliError as exc:
-                if exc.status in (Exit.DENIED, Exit.NOT_FOUND):
-                    _keep(session, text)
-                    raise
-                failure, problem = exc, [line for line in exc.lines() if not line.startswith("Next: ")]
-                if exc.code == "PRECONDITION_FAILED":
-                    seen = _required_answer(session, kind, called)
-                    theirs = document(kind, seen.data)
-                    problem += [
-                        "What has changed meanwhile, and what your text would take back:",
-                        *_lines(before, theirs),
-                    ]
-                    before = theirs
-                continue
-            session.out.line(f"{title} edited")
-            return
-
-
-def _required_answer(session: Session, kind: Kind, called: str) -> Answer:
-    seen = _look(session, kind, called)
-    if seen is None:
-        raise CliError(f"there is no {kind.title} {called}", status=Exit.NOT_FOUND, hint=f"opencrane {kind.noun} list")
-    return seen
-
-
-def _edited(kind: Kind, text: str, before: Mapping[str, Any]) -> Document:
-    values = list(yamls.documents(text, "the text"))
-    if len(values) != 1:
-        raise UsageError("the text has to hold one document")
-    wanted = parsed(values[0], "the text")
-    if wanted.kind is not kind:
-        raise UsageError(f"kind has to stay {kind.document}")
-    if wanted.name != before["metadata"]["name"] and "name" not in kind.writable:
-        raise UsageError(f"a {kind.title} cannot be renamed")
-    return wanted
-
-
-def _changes(kind: Kind, before: Mapping[str, Any], wanted: Document) -> dict[str, Any]:
-    old = before["spec"]
-    body = {field: value for field, value in wanted.spec.items() if field not in old or old[field] != value}
-    body |= {field: None for field in old if field not in wanted.spec}
-    if wanted.name != before["metadata"]["name"]:
-        body["name"] = wanted.name
-    return body
-
-
-def _run_editor(file: Path) -> None:
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
-    try:
-        # S603: the editor is the user's own choice.
-        status = subprocess.run([*shlex.split(editor), str(file)], check=False).returncode  # noqa: S603
-    except (OSError, ValueError) as exc:
-        raise CliError(f"cannot run the editor {editor}: {exc}", hint="set EDITOR") from exc
-    if status != 0:
-        raise CliError(f"the editor {editor} ended with status {status}; nothing was changed")
-
-
-def _without_comments(text: str) -> str:
-    """The text without the lines that we have put on top."""
-    lines = text.replace("\r\n", "\n").split("\n")
-    while lines and lines[0].startswith("#"):
-        lines.pop(0)
-    return "\n".join(lines)
-
-
-def _lines(before: Any, after: Any) -> list[str]:
-    old, new = yamls.dump(before).splitlines(), yamls.dump(after).splitlines()
-    return [line for line in difflib.unified_diff(old, new, lineterm="", n=0) if line[:2] not in ("--", "++", "@@")]
-
-
-def _keep(session: Session, text: str) -> None:
-    """Leave what somebody has written where they find it again."""
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="opencrane-", suffix=".yaml", delete=False, encoding="utf-8"
-    ) as file:  # mode 0600
-        file.write(text)
-    session.out.note(f"Your text is in {file.name}")

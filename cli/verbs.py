@@ -526,7 +526,7 @@ def edit_verb(kind: Kind) -> Verb:
     """`edit`: the object's document in an editor."""
 
     def run(session: Session, params: Params) -> None:
-        from cli.documents import edit
+        from cli.editing import edit
 
         edit(session, kind, params[argument.key])
 

@@ -1,12 +1,8 @@
 """docker-compose.yml and the Dockerfile, without a container engine: their form, and every command in them, run.
 
 Not run: the image of LiteLLM, and that of the registry, of which Debian's program takes the configuration instead.
-
-Commands run as processes of this machine, in a folder that holds what the Dockerfile copies, with the environment of
-the compose file. Only addresses, ports and the folders of secrets and volumes are put in other places.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -18,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -26,41 +22,18 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import psycopg
 import pytest
-import yaml
 from django.core.management import call_command
 from django.db.migrations.loader import MigrationLoader
 
-from cluster.client import APPLY, MERGE_PATCH, cluster_client
-from cluster.resources import ACCESS_POLICIES, CLUSTER_TENANTS, LEASES, OPERATOR, SERVICE_ACCOUNTS, TENANTS
+from cluster.client import cluster_client
+from cluster.resources import TENANTS
 from devstack.folder import free_port
 from devstack.postgres import SUPERUSER
 from devstack.stack import AUDIT_LOG, RUN_MARKER
 from tests import kubernetes
 from tests.cluster.pods import make_namespace
-
-ROOT = Path(__file__).resolve().parents[1]
-COMPOSE = ROOT / "docker-compose.yml"
-DOCKERFILE = ROOT / "Dockerfile"
-SCRIPTS = Path(sys.executable).parent
-OURS = ("migrate", "web", "worker", "jobs", "beat", "projector", "operator")
-SECONDS = 90.0
-ANYWHERE = "0.0.0.0"  # noqa: S104 - what the file says, and this test does not do
-
-
-def compose() -> dict[str, Any]:
-    """The file, merged but with its variables as written."""
-    loaded: dict[str, Any] = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))
-    return loaded
-
-
-def resolved(value: str, env: dict[str, str]) -> str:
-    """A text of the compose file as compose would read it: `${NAME:-default}` and `$$`."""
-
-    def variable(match: re.Match[str]) -> str:
-        return "$" if match[0] == "$$" else env.get(match["name"], "") or match["default"] or ""
-
-    return re.sub(r"\$\$|\$\{(?P<name>[A-Z0-9_]+)(?::-(?P<default>[^}]*))?\}", variable, value)
-
+from tests.composed import COMPOSE, DOCKERFILE, OURS, ROOT, SCRIPTS, SECONDS, Composed, compose, copied, resolved
+from tests.rights import NOT_ASKED_FOR_HERE, asked_by, everything_that_reaches_the_cluster
 
 # --- Form ------------------------------------------------------------------------------------------------------------
 
@@ -223,12 +196,6 @@ def test_every_app_of_the_settings_is_in_the_image(settings: Any) -> None:
     assert own <= set(copied())
 
 
-def copied() -> list[str]:
-    """What the Dockerfile copies from the checkout."""
-    text = DOCKERFILE.read_text(encoding="utf-8")
-    return [line.split()[1] for line in text.splitlines() if line.startswith("COPY ") and "--from" not in line]
-
-
 # --- What PostgreSQL 17 lacks ----------------------------------------------------------------------------------------
 
 # What came with 18, and extensions, which a managed server may not have either.
@@ -260,210 +227,6 @@ def test_the_search_for_newer_features_finds_them() -> None:
 
 
 # --- Every command, for real -----------------------------------------------------------------------------------------
-
-
-class Composed:
-    """The compose file's commands as processes: where they run, and with what."""
-
-    def __init__(self, folder: Path, database_url: str, namespace: str) -> None:
-        self.folder = folder
-        self.app = folder / "app"
-        self.secrets = folder / "secrets"
-        self.port = free_port("127.0.0.1")
-        self.valkey_port = free_port("127.0.0.1")
-        self.namespace = namespace
-        self.file = compose()
-        self.logs: dict[str, Path] = {}
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.done: set[str] = set()
-        self._copy_application()
-        self._make_secrets(database_url)
-
-    def _copy_application(self) -> None:
-        self.app.mkdir()
-        for source in copied():
-            target = self.app / source
-            if (ROOT / source).is_dir():
-                shutil.copytree(ROOT / source, target, ignore=shutil.ignore_patterns("tests", "__pycache__"))
-            else:
-                shutil.copy(ROOT / source, target)
-
-    def _make_secrets(self, database_url: str) -> None:
-        script = self.folder / "secrets.sh"
-        shutil.copy(ROOT / "deploy" / "compose" / "secrets.sh", script)
-        subprocess.run([str(script)], check=True, capture_output=True)
-        password = (self.secrets / "valkey_conf").read_text().split()[1]
-        self.replace("database_url", database_url)
-        self.replace("redis_url", f"redis://:{password}@127.0.0.1:{self.valkey_port}/0")
-        self.replace("kubeconfig", Path(os.environ["KUBECONFIG"]).read_text(encoding="utf-8"))
-
-    def install_roles(self) -> None:
-        """The roles of deploy/kubernetes, for the namespaces of this test."""
-        text = "\n---\n".join(yaml.safe_dump(each) for each in kubernetes.documents("rbac/*.yaml"))
-        text = text.replace(f"namespace: {kubernetes.TENANTS}\n", f"namespace: {self.namespace}\n")
-        text = text.replace(f"namespace: {kubernetes.SYSTEM}\n", f"namespace: {self.namespace}-system\n")
-        make_namespace(f"{self.namespace}-system")
-        client = cluster_client()
-        for each in yaml.safe_load_all(text):
-            group = "/apis/rbac.authorization.k8s.io/v1" if "rbac" in each["apiVersion"] else "/api/v1"
-            namespace = each["metadata"].get("namespace")
-            where = f"/namespaces/{namespace}" if namespace else ""
-            path = f"{group}{where}/{each['kind'].lower()}s/{each['metadata']['name']}"
-            client.request("PATCH", path, query={"fieldManager": "test"}, body=each, content_type=APPLY)
-
-    def kubeconfig(self, service: str) -> Path:
-        """How a process reaches the cluster: as its own ServiceAccount, or, where it has none, as nobody."""
-        path = self.folder / f"kubeconfig-{service}"
-        if not path.exists():
-            config = yaml.safe_load((self.secrets / "kubeconfig").read_text(encoding="utf-8"))
-            account, token = f"opencrane-{service}", "nobody"
-            if cluster_client().get(SERVICE_ACCOUNTS, account, namespace=f"{self.namespace}-system") is not None:
-                token = self.token(account, f"{self.namespace}-system")
-            for user in config["users"]:
-                user["user"] = {"token": token}
-            path.write_text(yaml.safe_dump(config), encoding="utf-8")
-        return path
-
-    def token(self, account: str, namespace: str, *audiences: str) -> str:
-        body = {"spec": {"audiences": list(audiences), "expirationSeconds": 3600}}
-        _, answer = cluster_client().request("POST", SERVICE_ACCOUNTS.path(namespace, account, "token"), body=body)
-        return str(answer["status"]["token"])
-
-    def replace(self, name: str, content: str) -> None:
-        (self.secrets / name).unlink(missing_ok=True)
-        (self.secrets / name).write_text(content, encoding="utf-8")
-
-    def secret(self, name: str) -> str:
-        return (self.secrets / name).read_text(encoding="utf-8").strip()
-
-    def env(self, service: str) -> dict[str, str]:
-        """What a container of the service would have, and nothing of this machine's."""
-        given = {"OPENCRANE_NAMESPACE": self.namespace, "INGRESS_DOMAIN": f"{self.namespace}.example.com"}
-        wanted = self.file["services"][service].get("environment", {})
-        fixed = {"PATH": f"{SCRIPTS}:/usr/bin:/bin", "PYTHONUNBUFFERED": "1"}
-        named = {name: self.here(resolved(str(value), given), service) for name, value in wanted.items()}
-        fixed |= {"DJANGO_SETTINGS_MODULE": "opencrane.settings", "PYTHONDONTWRITEBYTECODE": "1"}
-        return fixed | named | {"KUBECONFIG": str(self.kubeconfig(service))}
-
-    def here(self, text: str, service: str) -> str:
-        """A text of the file with this test's folders: the secrets', and a /tmp for each container."""
-        temporary = self.folder / f"tmp-{service}"
-        temporary.mkdir(exist_ok=True)
-        return text.replace("/tmp/", f"{temporary}/").replace("/run/secrets/", f"{self.secrets}/")  # noqa: S108
-
-    def argv(self, service: str, words: list[str]) -> list[str]:
-        """A command of the file with this test's addresses."""
-        text = [self.here(resolved(word, {}), service) for word in words]
-        text = [str(self.port) if word == "8000" else word for word in text]
-        return [
-            word.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}").replace(ANYWHERE, "127.0.0.1") for word in text
-        ]
-
-    def command(self, service: str) -> list[str]:
-        return self.argv(service, self.file["services"][service]["command"])
-
-    def run(self, service: str) -> subprocess.CompletedProcess[str]:
-        """Run a service's command to its end."""
-        argv, env = self.command(service), self.env(service)
-        return subprocess.run(argv, env=env, cwd=self.app, text=True, capture_output=True, timeout=SECONDS, check=False)
-
-    def start(self, service: str, argv: list[str] | None = None, cwd: Path | None = None) -> None:
-        self.logs[service] = self.folder / f"{service}.log"
-        with self.logs[service].open("wb") as log:
-            self.processes[service] = subprocess.Popen(
-                argv or self.command(service),
-                cwd=cwd or self.app,
-                env=self.env(service),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def stop(self, service: str, number: signal.Signals = signal.SIGTERM) -> int:
-        """Stop a service as compose does; returns its exit status."""
-        process = self.processes.pop(service)
-        process.send_signal(number)
-        try:
-            return process.wait(30)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-    def is_healthy(self, service: str) -> bool:
-        """Run the service's own health check once."""
-        kind, *words = self.file["services"][service]["healthcheck"]["test"]
-        argv = self.argv(service, words) if kind == "CMD" else ["sh", "-c", self.here(resolved(words[0], {}), service)]
-        checked = subprocess.run(
-            argv, env=self.env(service), cwd=self.app, capture_output=True, timeout=60, check=False
-        )
-        return checked.returncode == 0
-
-    def said(self, service: str, text: str) -> Callable[[], bool]:
-        return lambda: text in self.logs[service].read_text(encoding="utf-8", errors="replace")
-
-    def need(self, *services: str) -> None:
-        """Have services running and ready, and before them what the file says they depend on."""
-        for service in services:
-            if service in self.processes or service in self.done:
-                continue
-            self.need(*(set(self.file["services"][service].get("depends_on", {})) - {"postgres"}))
-            if service == "migrate":
-                self.need("valkey")  # The file need not say so: nothing is sent to the broker yet.
-                result = self.run(service)
-                assert result.returncode == 0, result.stdout + result.stderr
-                self.done.add(service)
-                continue
-            self.start(service, *(self.valkey() if service == "valkey" else ()))
-            self.wait(service, self.readiness(service))
-
-    def readiness(self, service: str) -> Callable[[], bool]:
-        """What tells that a started service serves: its health check, or its first words."""
-        words = {"valkey": "Ready to accept connections", "projector": "projecting tenants"}
-        if service in words:
-            return self.said(service, words[service])
-        return lambda: self.is_healthy(service)
-
-    def valkey(self) -> tuple[list[str], Path]:
-        """The broker's command with the embedded program, and its data folder."""
-        from devstack.valkey import binary
-
-        data = self.folder / "valkey-data"
-        data.mkdir(exist_ok=True)
-        program, *options = self.command("valkey")
-        assert program == "valkey-server"
-        return [str(binary()), *options, "--port", str(self.valkey_port), "--bind", "127.0.0.1"], data
-
-    def wait(self, service: str, holds: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + SECONDS
-        while not holds():
-            log = self.logs[service].read_text(encoding="utf-8", errors="replace")
-            assert self.processes[service].poll() is None, f"{service} ended:\n{log}"
-            assert time.monotonic() < deadline, f"{service} is not ready:\n{log}"
-            time.sleep(0.1)
-
-    def request(self, method: str, path: str, body: Any = None, *, token: str = "") -> tuple[int, Any]:
-        """A request to the web process with the API token, or another."""
-        bearer = token or self.secret("api_token")
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=40) as response:  # noqa: S310
-                return response.status, json.loads(response.read() or b"null")
-        except urllib.error.HTTPError as exc:
-            return exc.code, json.loads(exc.read())
-
-    def metrics(self) -> str:
-        """What the web process tells Prometheus."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/metrics",
-            headers={"Authorization": f"Bearer {self.secret('api_token')}"},
-        )
-        with urllib.request.urlopen(request, timeout=40) as response:  # noqa: S310
-            return str(response.read(), "utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -624,136 +387,3 @@ class TestCommands:
             status = composed.stop(service)
             assert status in {0, -signal.SIGTERM}, f"{service}: {status}"
             assert time.monotonic() - began < 25, service
-
-
-# --- Rights ----------------------------------------------------------------------------------------------------------
-
-
-def rights(**verbs: str) -> set[kubernetes.Right]:
-    return {kubernetes.Right(name, verb) for name, listed in verbs.items() for verb in listed.split()}
-
-
-# What processes ask for where this test does not go: rare turns, and what the development cluster lacks.
-NOT_ASKED_FOR_HERE: dict[str, set[kubernetes.Right]] = {
-    # The definitions are there already.
-    "migrate": rights(**{"customresourcedefinitions.apiextensions.k8s.io": "create"}),
-    # A person's session, for the token; and the other kind of issuer.
-    "web": rights(**{"serviceaccounts/token": "create", "issuers.cert-manager.io": "get"}),
-    # A tenant that is let go of, the other kind of issuer, and a metrics API.
-    "jobs": rights(
-        **{
-            "tenants.opencrane.io": "patch",
-            "issuers.cert-manager.io": "get create patch",
-            "nodes": "list",
-            "nodes.metrics.k8s.io": "list",
-        }
-    ),
-    # Cilium, an object that turns up while it is made, a tenant that is gone, and an admission plugin that looks at
-    # owner references.
-    "operator": rights(
-        **{
-            "ciliumnetworkpolicies.cilium.io": "list watch create patch delete",
-            "persistentvolumeclaims": "get",
-            "secrets": "get",
-            "tenants.opencrane.io": "get",
-            "tenants.opencrane.io/finalizers": "update",
-        }
-    ),
-}
-
-
-def asked_by(composed: Composed, log: Path) -> tuple[dict[str, set[kubernetes.Right]], list[str]]:
-    """What each process has asked the API server for, and what it was refused."""
-    asked: dict[str, set[kubernetes.Right]] = {}
-    refused = []
-    prefix = f"system:serviceaccount:{composed.namespace}-system:opencrane-"
-    for line in log.read_text(encoding="utf-8").splitlines():
-        event = json.loads(line)
-        user = event["user"]["username"]
-        if not user.startswith(prefix):
-            continue
-        about, code, verb = event["objectRef"], event["responseStatus"]["code"], event["verb"]
-        name = f"{about['resource']}.{about['apiGroup']}" if "apiGroup" in about else about["resource"]
-        resource = f"{name}/{about['subresource']}" if "subresource" in about else name
-        # An apply that makes an object asks for both.
-        verbs = (verb, "create") if (verb, code) == ("patch", 201) else (verb,)
-        asked.setdefault(user.removeprefix(prefix), set()).update(kubernetes.Right(resource, each) for each in verbs)
-        if code == 403:
-            refused.append(f"{user} {verb} {resource}")
-    return asked, refused
-
-
-def everything_that_reaches_the_cluster(composed: Composed) -> None:
-    """What people do in a year, in seconds."""
-
-    def do(method: str, path: str, body: Any = None, status: int = 200) -> Any:
-        code, answer = composed.request(method, f"/api/v1{path}", body)
-        assert code == status, f"{method} {path}: {code} {answer}"
-        return answer
-
-    def running(name: str) -> None:
-        composed.wait("operator", lambda: do("GET", f"/tenants/{name}")["phase"] == "Running")
-
-    client = cluster_client()
-    customer = f"{composed.namespace[-20:]}-acme".strip("-")
-    person = {"displayName": "Anna", "email": "anna@example.com", "team": "red"}
-    do("POST", "/policies", {"name": "closed", "tenantSelector": {"matchTeam": "red"}, "domains": ["a.example"]}, 201)
-    do("PUT", "/policies/closed", {"description": "For red."})
-    place = {"isolationTier": "shared", "compute": {"mode": "shared"}, "resources": {"quota": {"pods": 5}}}
-
-    def placed() -> None:
-        body = {"name": customer, "displayName": "Acme", **place}
-        # 409 while the place of the one before is cleared away.
-        composed.wait("jobs", lambda: composed.request("POST", "/api/v1/cluster-tenants", body)[0] == 201)
-        composed.wait("jobs", lambda: do("GET", f"/cluster-tenants/{customer}")["status"]["phase"] == "ready")
-
-    placed()
-    do("PUT", f"/cluster-tenants/{customer}", {"displayName": "Acme AG"})
-    do("POST", "/tenants", {"name": "anna", **person}, 201)
-    do("POST", "/tenants", {"name": "berta", **person, "clusterTenantRef": customer}, 201)
-    running("anna")
-    running("berta")
-    do("POST", "/tenants/anna/suspend")
-    composed.wait("operator", lambda: do("GET", "/tenants/anna")["phase"] == "Suspended")
-    do("POST", "/tenants/anna/resume")
-    running("anna")
-    token = composed.token("openclaw-anna", composed.namespace, "control-plane")
-    assert composed.request("GET", "/api/internal/contract/anna", token=token)[0] == 200
-    do(
-        "PUT",
-        "/platform/dns",
-        {
-            "provider": "cloudflare",
-            "zone": "a.example",
-            "email": "a@a.example",
-            "apiToken": "t" * 20,
-            "issuerName": composed.namespace,
-        },
-    )
-    assert do("GET", f"/platform/dns?issuerName={composed.namespace}")["configured"] is True
-    do("PUT", "/providers/keys/openai", {"apiKey": "sk-" + "t" * 20})
-    do("POST", "/tenants/anna/sync")
-    for resource, name, where, field in (
-        (TENANTS, "anna", "tenants", "team"),
-        (ACCESS_POLICIES, "closed", "policies", "description"),
-        (CLUSTER_TENANTS, customer, "cluster-tenants", "displayName"),
-    ):
-        path = resource.path(composed.namespace, name)
-        client.request("PATCH", path, body={"spec": {field: "blue"}}, content_type=MERGE_PATCH)
-        assert do("GET", f"/{where}/drift")["mismatches"][0]["fields"] == [field]
-        do("POST", f"/{where}/repair?dryRun=false")
-    composed.wait("beat", lambda: "opencrane_definition_outdated{" in composed.metrics())
-
-    def is_renewed() -> bool:
-        lease = (client.get(LEASES, OPERATOR, namespace=composed.namespace) or {})["spec"]
-        return bool(lease["renewTime"] != lease["acquireTime"])
-
-    composed.wait("operator", is_renewed)
-    do("DELETE", "/tenants/berta?purge=true")
-    do("DELETE", "/tenants/anna")
-    (left,) = [each for each in do("GET", "/retained-data") if each["tenant"] == "anna"]
-    do("DELETE", f"/retained-data/{left['id']}")
-    do("DELETE", f"/cluster-tenants/{customer}")
-    placed()
-    do("DELETE", f"/cluster-tenants/{customer}?purge=true")
-    do("DELETE", "/policies/closed")

@@ -15,7 +15,7 @@ import yaml
 from kubernetes import client
 
 from tests import kubernetes
-from tests.test_compose import OURS, compose, resolved
+from tests.composed import OURS, compose, resolved
 from tests.test_docs import documented_variables
 
 ROOT = Path(__file__).resolve().parents[1]
