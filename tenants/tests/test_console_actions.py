@@ -18,7 +18,7 @@ from mcpservers.models import McpServer
 from opencrane.actor import SYSTEM
 from operations.models import AuditEntry, Job
 from operations.services.bulk import start_bulk
-from policies.models import AccessPolicy, Grant, Group
+from policies.models import AccessPolicy, Grant, Group, GroupMember
 from skills.models import SkillBundle
 from tenants import selectors
 from tenants.management.company import CLUSTER_TENANT
@@ -219,7 +219,13 @@ def demo(cluster_namespace: str) -> Iterator[Callable[[], Any]]:
 
 
 def test_the_demo_company_is_made_once(demo: Callable[[], Any], capsys: Any) -> None:
+    make("zoe")
     demo()
+    # Nothing is invented about people who are not of the company.
+    assert not Participation.objects.filter(tenant__name="zoe").exists()
+    assert not TokenUsage.objects.filter(tenant="zoe").exists()
+    assert not GroupMember.objects.filter(tenant__name="zoe").exists()
+    Tenant.objects.filter(name="zoe").delete()
     count = Tenant.objects.count()
     assert 20 <= count <= 30
     assert not Tenant.objects.exclude(email__endswith="@example.com").exists()

@@ -76,7 +76,7 @@ class Command(BaseCommand):
             company.make_before_tenants(DEMO)
             made = sum(_make(*person) for person in PEOPLE)
             waiting = _follow(options["wait"])
-            company.make_after_tenants(DEMO, options["wait"])
+            company.make_after_tenants([_name(first, last) for first, last, _ in PEOPLE], DEMO, options["wait"])
         except DomainError as exc:
             raise CommandError(f"{exc.message} {exc.detail}") from exc
         self.stdout.write(f"The demo company has {len(PEOPLE)} tenants; {made} are new.")
@@ -84,9 +84,13 @@ class Command(BaseCommand):
             self.stdout.write(f"{waiting} wait for the cluster; the workers bring it along.")
 
 
+def _name(first: str, last: str) -> str:
+    return f"{first}-{last}".lower().replace(" ", "-")
+
+
 def _make(first: str, last: str, team: str) -> bool:
     """Make a tenant; False when it is there already."""
-    name = f"{first}-{last}".lower().replace(" ", "-")
+    name = _name(first, last)
     try:
         lifecycle.create_tenant(name=name, values=_spec(name, first, last, team), actor=DEMO)
     except (TenantExistsError, RetainedDataError):
